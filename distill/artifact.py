@@ -1,0 +1,268 @@
+"""A folder that knows what made it, what it holds, and whether it is finished and unharmed.
+
+queries/                 one step
+  recipe.json            what makes it: written first
+  inputs.json            the manifest digest of each input as it was when work began
+  queries/               one folder for each table or model
+  manifest.json          size and SHA-256 of every lasting file
+  done.json              facts: written last; its presence means complete
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from distill import recipe as recipes
+from distill.errors import Refused
+
+Facts = Mapping[str, object]
+
+WORKING = ("checkpoints", "logs", "tokens")
+"""Folders that work goes on in: no part of the result, so left out of the manifest."""
+
+_verified: set[tuple[str, str]] = set()  # folders whose hashes this process has compared: once is enough
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Write all of a file or a folder, or nothing.
+
+    Yields a name beside the target to write to (never in another file system, where a rename
+    is a copy); what was written is flushed, renamed, and the parent flushed.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield part
+        for file in [part, *part.rglob("*")] if part.is_dir() else [part]:
+            _flush(file)
+        if target.is_dir():
+            shutil.rmtree(target)
+        part.replace(target)
+        _flush(target.parent)  # without it a power cut may undo the rename
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        part.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write JSON, all of it or nothing."""
+    with replacing(file) as part:
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """Read one of an artifact's JSON files.
+
+    Raises:
+        Refused: The file is not JSON: it was changed by hand or damaged.
+    """
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, OSError) as error:
+        raise Refused(f"{file} cannot be read ({error}). Delete {file.parent} and run its step again.") from error
+    return dict(value)
+
+
+def _contents(out: Path) -> dict[str, dict[str, object]]:
+    """Size and SHA-256 of each lasting file, by relative name."""
+    found = {}
+    for file in sorted(file for file in out.rglob("*") if file.is_file()):
+        name = file.relative_to(out)
+        if name.parts[0] not in (*WORKING, "manifest.json", "done.json", ".lock"):
+            found[name.as_posix()] = {"bytes": file.stat().st_size, "sha256": digest(file)}
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """The fingerprint of the recipe that made a folder."""
+    return recipes.fingerprint(read_json(folder / "recipe.json"))
+
+
+def version(folder: Path) -> str:
+    """Digest of a finished artifact's manifest: the bytes it holds, not only what should have made them."""
+    return digest(folder / "manifest.json")
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether a folder was begun by a step."""
+    return (folder / "recipe.json").is_file()
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a folder holds the complete result of a step."""
+    return (folder / "done.json").is_file()
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """One writer an artifact; the lock goes with the process, however it ends."""
+    with (out / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            raise Refused(
+                f"{out} is being written by process {stream.read().strip() or 'unknown'}. Wait for it, or stop it."
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def stale_inputs(out: Path, inputs: Mapping[str, Path]) -> list[str]:
+    """Names of inputs that were made again with other bytes since work on `out` began."""
+    if not (out / "inputs.json").is_file():
+        return []
+    began = read_json(out / "inputs.json")
+    return [name for name, folder in inputs.items() if began.get(name, version(folder)) != version(folder)]
+
+
+def refuse_other(out: Path, recipe: Facts, defaults: Facts) -> None:
+    """Refuse a folder that holds the work of another recipe.
+
+    Raises:
+        Refused: Lists each setting that differs. A mixture of the two would show only in the
+            final metric, so nothing is written.
+    """
+    lines = recipes.differences(recipes.filled(read_json(out / "recipe.json"), defaults), recipe)
+    if lines:
+        listed = "\n  ".join(lines)
+        raise Refused(
+            f"{out} was made by another recipe. Give the step another name, delete the folder, "
+            f"or say --again {out.name}.\n  {listed}"
+        )
+
+
+@contextmanager
+def claim(out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts) -> Iterator[bool]:
+    """Hold a folder for a recipe while working on it; yields whether there is work left.
+
+    Args:
+        out: The artifact's folder; made if it is not there.
+        recipe: What makes it.
+        inputs: The finished artifacts that are read, by the name of the argument.
+        defaults: The recipe's settings at their defaults, for settings an older recipe lacks.
+
+    Raises:
+        Refused: Another recipe's work is there, an input was made again with other bytes, or
+            another process holds the folder.
+    """
+    if is_artifact(out):
+        refuse_other(out, recipe, defaults)
+    out.mkdir(parents=True, exist_ok=True)
+    with _lock(out):
+        if stale := stale_inputs(out, inputs):
+            raise Refused(
+                f"{out} is stale: {', '.join(stale)} was made again with other bytes since. "
+                f"Delete {out}, or say --again {out.name}."
+            )
+        if is_done(out):
+            yield False
+            return
+        for leftover in out.rglob(".*.tmp"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if not is_artifact(out):
+            write_json(out / "inputs.json", {name: version(folder) for name, folder in inputs.items()})
+            write_json(out / "recipe.json", recipe)
+        yield True
+
+
+def finish(out: Path, facts: Facts) -> None:
+    """List what the folder holds, then mark it complete: `done.json` is its last file."""
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only to resume this very work
+    write_json(out / "manifest.json", _contents(out))
+    write_json(out / "done.json", facts)
+
+
+def facts(folder: Path) -> dict[str, object]:
+    """What a finished artifact says of itself (`done.json`)."""
+    require(folder)
+    return read_json(folder / "done.json")
+
+
+def require(folder: Path) -> None:
+    """Make sure that an input is finished and unharmed: sizes always, hashes once a process.
+
+    Raises:
+        Refused: It is missing, unfinished, or a file is not as it was written.
+    """
+    if not is_artifact(folder):
+        raise Refused(f"{folder} is not an artifact (it has no recipe.json). Run the step that makes it.")
+    if not is_done(folder):
+        raise Refused(f"{folder} is not finished. Run step {folder.name!r} again: it goes on where it stopped.")
+    held = version(folder)
+    if (str(folder), held) in _verified:
+        return
+    for name, entry in read_json(folder / "manifest.json").items():
+        file = folder / name
+        assert isinstance(entry, dict)
+        if not file.is_file() or file.stat().st_size != entry["bytes"] or digest(file) != entry["sha256"]:
+            raise Refused(
+                f"{file} is not as it was written. Delete {folder} and run step {folder.name!r} again to make it anew."
+            )
+    _verified.add((str(folder), held))
+
+
+def holds(folder: Path, *names: str) -> Path:
+    """The sub-folder of the first of these tables (or models) that a finished artifact holds.
+
+    Raises:
+        Refused: It holds none of them.
+    """
+    require(folder)
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    held = sorted(part.name for part in folder.iterdir() if part.is_dir() and part.name not in WORKING)
+    raise Refused(f"{folder} holds {', '.join(held) or 'no table'}; needed {' or '.join(names)}.")
+
+
+def check_refers(holder: Path, table: str, target: Path) -> None:
+    """Make sure that the row numbers in one artifact count the rows of another.
+
+    Raises:
+        Refused: They count another table's rows: every join would be silently wrong.
+    """
+    counted = facts(holder).get("refers", {})
+    assert isinstance(counted, dict)
+    wanted = fingerprint(target)
+    if fingerprint(holder) != wanted and counted.get(table, wanted) != wanted:
+        raise Refused(
+            f"{holder} counts rows of another table of {table} than {target}. Give it the {table} it was made with."
+        )
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, all of it or nothing; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def remove(out: Path) -> None:
+    """Delete an artifact, its mark of completeness first, so that a kill leaves it unfinished and not half."""
+    if is_artifact(out):
+        with _lock(out):
+            (out / "done.json").unlink(missing_ok=True)
+        shutil.rmtree(out)

@@ -1,0 +1,201 @@
+"""Rows to tensors: what a training step reads, and in which order, as a function of (seed, step)."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from distill.interfaces import TokenRows, Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step. Passages are there once, whoever lists them."""
+
+    texts: Tokens
+    """The passages; of a batch without queries, any texts."""
+    text_targets: Float[Tensor, "passages teacher_dim"] | None = None
+    """The teacher's vector of each text; NaN where there is none."""
+    queries: Tokens | None = None
+    query_targets: Float[Tensor, "queries teacher_dim"] | None = None
+    """The teacher's vector of each query; NaN where there is none."""
+    listed: Int[Tensor, "queries listed"] | None = None
+    """Places of each query's own passages in `texts`, the positive first; -1 where the list has ended."""
+    allowed: Bool[Tensor, "queries passages"] | None = None
+    """Which passages may count against a query."""
+    scores: Float[Tensor, "queries listed"] | None = None
+    """The teacher's raw scores of the own list; NaN where there are none."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: None if value is None else value.to(device) for name, value in held.items()})
+
+
+class Batches(Protocol):
+    """Batch k of a training, the same whenever it is asked for."""
+
+    def batch(self, step: int) -> Batch:
+        """What step `step` reads."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows in an epoch."""
+        ...
+
+
+def chosen(rows: int, size: int, seed: int, step: int) -> Int[np.ndarray, "size"]:
+    """The rows of batch `step`: each epoch is its own permutation, and a batch does not cross epochs."""
+    size = min(size, rows)
+    epoch, at = divmod(step, rows // size)
+    return _order(rows, seed, epoch)[at * size : (at + 1) * size]
+
+
+@functools.lru_cache(maxsize=8)
+def _order(rows: int, seed: int, epoch: int) -> Int[np.ndarray, "rows"]:
+    return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A teacher's vectors by a number of our own, gathered from memory-mapped tables when asked for."""
+
+    tables: Sequence[Float[np.ndarray, "rows teacher_dim"]]
+    table: Int[np.ndarray, "numbers"]
+    """Which table each number's vector is in; -1 for none."""
+    row: Int[np.ndarray, "numbers"]
+    """Its row there."""
+
+    def __getitem__(self, numbers: Int[np.ndarray, "chosen"]) -> Float[np.ndarray, "chosen teacher_dim"]:
+        """Vectors in fp32; NaN where there is none."""
+        found = np.full((len(numbers), self.tables[0].shape[1]), np.nan, np.float32)
+        for number, held in enumerate(self.tables):
+            here = self.table[numbers] == number
+            found[here] = held[self.row[numbers[here]]]
+        return found
+
+
+@dataclass(frozen=True)
+class TextBatches:
+    """Texts with a teacher's vectors: row i of the one is row i of the other. For regression."""
+
+    tokens: Sequence[TokenRows]
+    """One for each table of texts."""
+    targets: Sequence[Float[np.ndarray, "texts teacher_dim"]]
+    """The teacher's vectors of each, memory-mapped."""
+    size: int
+    seed: int
+
+    @property
+    def rows(self) -> int:
+        """Texts in all."""
+        return sum(len(tokens) for tokens in self.tokens)
+
+    def batch(self, step: int) -> Batch:
+        """Texts of one table only, so that lengths are alike; tables take turns by their size."""
+        sizes = [max(1, len(tokens) // self.size) for tokens in self.tokens]
+        epoch, at = divmod(step, sum(sizes))
+        turn = np.random.default_rng((self.seed, epoch)).permutation(np.repeat(np.arange(len(sizes)), sizes))
+        table = int(turn[at])
+        before = int((turn[:at] == table).sum())
+        rows = chosen(len(self.tokens[table]), self.size, self.seed + table, epoch * sizes[table] + before)
+        targets = torch.from_numpy(self.targets[table][np.sort(rows)].astype(np.float32))
+        return Batch(self.tokens[table].take(np.sort(rows)), targets)
+
+
+@dataclass(frozen=True)
+class ExampleBatches:
+    """Queries with their own lists of passages, as the examples table holds them."""
+
+    queries: TokenRows
+    """Of each example."""
+    passages: TokenRows
+    """Of each distinct passage (as read: bare, or with a task where the row is symmetric)."""
+    lists: Int[np.ndarray, "listings"]
+    """Rows of `passages`, end to end, each list with its positive first."""
+    starts: Int[np.ndarray, "examples_and_one"]
+    """Where each example's list starts."""
+    in_batch: Bool[np.ndarray, "examples"]
+    group: Int[np.ndarray, "examples"]
+    """Batch-mates of one group are no negatives; -1 for none."""
+    same: Int[np.ndarray, "examples"]
+    """Equal for equal queries: what is right for one is not wrong for the other."""
+    size: int
+    negatives: int
+    """Drawn from each list for a step."""
+    seed: int
+    scores: Float[np.ndarray, "listings"] | None = None
+    query_targets: Lookup | None = None
+    """Of each example."""
+    passage_targets: Lookup | None = None
+    """Of each distinct passage."""
+
+    @property
+    def rows(self) -> int:
+        """Examples."""
+        return len(self.starts) - 1
+
+    def batch(self, step: int) -> Batch:
+        """Examples in random order, blended over tasks as NV-Embed does (arXiv 2405.17428, section 2.2)."""
+        rows = chosen(self.rows, self.size, self.seed, step)
+        places = self._places(rows, np.random.default_rng((self.seed, step, 1)))
+        inside = places >= 0
+        held, numbers = np.unique(self.lists[places[inside]], return_inverse=True)
+        listed = np.full(places.shape, -1, np.int64)
+        listed[inside] = numbers
+        scores = None
+        if self.scores is not None:
+            scores = torch.from_numpy(np.where(inside, self.scores[places], np.nan).astype(np.float32))
+        return Batch(
+            texts=self.passages.take(held),
+            text_targets=_targets(self.passage_targets, held),
+            queries=self.queries.take(rows),
+            query_targets=_targets(self.query_targets, rows),
+            listed=torch.from_numpy(listed),
+            allowed=torch.from_numpy(self._allowed(rows, listed, len(held))),
+            scores=scores,
+        )
+
+    def score_lists(
+        self, limit: int = 10_000
+    ) -> tuple[Float[np.ndarray, "lists listed"], Bool[np.ndarray, "lists listed"]]:
+        """The teacher's scores of the first lists as training sees them, and where there are any."""
+        assert self.scores is not None
+        places = self._places(np.arange(min(limit, self.rows)), np.random.default_rng(self.seed))
+        found = np.where(places >= 0, self.scores[places], np.nan)
+        return np.nan_to_num(found), np.isfinite(found)
+
+    def _places(
+        self, rows: Int[np.ndarray, "queries"], random: np.random.Generator
+    ) -> Int[np.ndarray, "queries listed"]:
+        """Where each list's positive and drawn negatives stand in `lists`; -1 beyond a list's end."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        widest = int(lengths.max())
+        keys = random.random((len(rows), widest))
+        keys[:, 0] = -1.0  # the positive stays first
+        keys[np.arange(widest) >= lengths[:, None]] = 2.0  # beyond the end: last
+        drawn = np.argsort(keys, axis=1)[:, : self.negatives + 1]
+        return np.where(drawn < lengths[:, None], self.starts[rows][:, None] + drawn, -1)
+
+    def _allowed(
+        self, rows: Int[np.ndarray, "queries"], listed: Int[np.ndarray, "queries listed"], passages: int
+    ) -> Bool[np.ndarray, "queries passages"]:
+        own = np.zeros((len(rows), passages + 1), bool)
+        np.put_along_axis(own, np.where(listed >= 0, listed, passages), True, 1)
+        own = own[:, :passages]
+        grouped = (self.group[rows][:, None] == self.group[rows]) & (self.group[rows] >= 0)
+        alike = grouped | (self.same[rows][:, None] == self.same[rows])
+        np.fill_diagonal(alike, False)
+        # Integer products of masks: a passage that a like batch-mate lists is no negative.
+        mates = (alike.astype(np.int32) @ own.astype(np.int32)) > 0
+        return own | (self.in_batch[rows][:, None] & ~mates)
+
+
+def _targets(vectors: Lookup | None, rows: Int[np.ndarray, "chosen"]) -> Tensor | None:
+    return None if vectors is None else torch.from_numpy(vectors[rows])

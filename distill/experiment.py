@@ -1,0 +1,441 @@
+"""One YAML file to steps: load, resolve names, parse by verb, fingerprint, decide, run in order."""
+
+import contextlib
+import difflib
+import inspect
+import re
+import time
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from distill import artifact, console, estimate, parsing, recipe, stages
+from distill.errors import Refused
+
+RUN_WIDE = ("name", "output", "seed", "runtime", "steps")
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its arguments."""
+
+    name: str
+    verb: str
+    settings: dict[str, object]
+    """Parsed: paths lead to folders, classes are `functools.partial`."""
+    recipe: dict[str, object]
+    line: int
+
+    @property
+    def out(self) -> Path:
+        """The artifact's folder."""
+        out = self.settings["out"]
+        assert isinstance(out, Path)
+        return out
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a run would do with a step, and why."""
+
+    what: typing.Literal["done", "resume", "run", "refuse", "stale", "blocked"]
+    why: str
+
+
+@dataclass
+class Experiment:
+    """A file of steps, parsed."""
+
+    file: Path
+    name: str
+    output: Path
+    text: str
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where the steps' artifacts lie."""
+        return self.output / self.name
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and strict: no key twice, no merge keys; numbers such as 1e-4 are numbers."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+    seen: set[object] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise Refused(
+                f"line {key_node.start_mark.line + 1}: merge keys (<<) are not read. Write the settings at the step."
+            )
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise Refused(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice. Keep one.")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _mapping(loader, node))
+
+
+def read_yaml(file: Path) -> tuple[dict[str, object], str, dict[str, int]]:
+    """A YAML file: its content, its text, and the line of each step.
+
+    Raises:
+        Refused: It is missing, too large, no YAML, or no mapping.
+    """
+    try:
+        if file.stat().st_size > MEGABYTE:
+            raise Refused(f"{file} is larger than 1 MB; an experiment is a page.")
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise Refused(f"{file} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{file} cannot be read: {error}.") from error
+    if len(re.findall(r"(?m)(?:^|\s)\*[A-Za-z_]", text)) > 100:
+        raise Refused(f"{file} has more than 100 aliases.")
+    try:
+        content = yaml.load(text, _Loader)  # noqa: S506 a SafeLoader
+        tree = yaml.compose(text, _Loader)
+    except yaml.YAMLError as error:
+        raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    except Refused as error:
+        raise Refused(f"{file}: {error}") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{file}: holds {type(content).__name__}; needed: keys {', '.join(RUN_WIDE)}.")
+    return content, text, _lines(tree)
+
+
+def _lines(tree: yaml.Node | None) -> dict[str, int]:
+    assert isinstance(tree, yaml.MappingNode)
+    for key, value in tree.value:
+        if key.value == "steps" and isinstance(value, yaml.MappingNode):
+            return {str(name.value): name.start_mark.line + 1 for name, _ in value.value}
+    return {}
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """A hint, when a name is almost one of some others."""
+    found = difflib.get_close_matches(name, names, 1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def change(content: dict[str, object], assignment: str) -> None:
+    """Apply `--set STEP.key=value` (or a run-wide `key=value`) as if it were written in the file.
+
+    Raises:
+        Refused: It is no assignment, or names no step.
+    """
+    at, mark, value = assignment.partition("=")
+    if not mark:
+        raise Refused(f"--set {assignment}: no '='; needed: STEP.key=value.")
+    parts = at.split(".")
+    place: object = content
+    if parts[0] not in RUN_WIDE:
+        steps = content.get("steps")
+        names = list(steps) if isinstance(steps, dict) else []
+        if not isinstance(steps, dict) or parts[0] not in steps:
+            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{near(parts[0], names)}")
+        held = steps[parts[0]]
+        place = next(iter(held.values())) if isinstance(held, dict) and len(held) == 1 else held
+        parts = parts[1:]
+    for part in parts[:-1]:
+        if not isinstance(place, dict):
+            raise Refused(f"--set {assignment}: {part!r} lies inside a value that is no mapping.")
+        place = place.setdefault(part, {})
+    if not isinstance(place, dict) or not parts:
+        raise Refused(f"--set {assignment}: names no setting; needed: STEP.key=value.")
+    place[parts[-1]] = yaml.load(value, _Loader)  # noqa: S506 a SafeLoader
+
+
+def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
+    """Parse a file; every faulty step is reported, one line each.
+
+    Args:
+        file: The experiment.
+        changes: `--set` assignments.
+
+    Raises:
+        Refused: Names file, line, step and key of each fault.
+    """
+    content, text, lines = read_yaml(file)
+    for assignment in changes:
+        change(content, assignment)
+    faults = [f"{file}: key {key!r} is not known.{near(str(key), RUN_WIDE)}" for key in content if key not in RUN_WIDE]
+    steps = content.get("steps")
+    if not isinstance(steps, dict) or not steps:
+        raise Refused("\n".join([*faults, f"{file}: no steps; needed: `steps:` with a verb for each name."]))
+    experiment = Experiment(
+        file, str(content.get("name", file.stem)), Path(str(content.get("output", "runs"))), _as_run(text, changes)
+    )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", experiment.name):
+        faults.append(f"{file}: name {experiment.name!r}; needed: letters, digits, '_', '-', '.'.")
+    names = [str(name) for name in steps]
+    for name, held in steps.items():
+        line = lines.get(str(name), 0)
+        try:
+            experiment.steps[str(name)] = _step(experiment, str(name), held, content, names, line)
+        except Refused as error:
+            faults += [f"{file}:{line}: step {str(name)!r}: {fault}" for fault in str(error).splitlines()]
+    if faults:
+        raise Refused("\n".join(faults))
+    return experiment
+
+
+def _as_run(text: str, changes: Sequence[str]) -> str:
+    return text + "".join(f"# --set {assignment}\n" for assignment in changes)
+
+
+def _step(
+    experiment: Experiment, name: str, held: object, content: Mapping[str, object], names: Sequence[str], line: int
+) -> Step:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RUN_WIDE:
+        raise Refused(f"this is no name for a step; needed: small letters, digits and '_', not {', '.join(RUN_WIDE)}.")
+    if not isinstance(held, dict) or len(held) != 1:
+        raise Refused("needed: exactly one verb with its arguments.")
+    verb, arguments = next(iter(held.items()))
+    if verb not in stages.VERBS:
+        raise Refused(f"no verb {verb!r}.{near(str(verb), stages.VERBS)}")
+    if not isinstance(arguments, dict):
+        raise Refused(f"({verb}): needed: arguments, as keys and values.")
+    function = stages.verb(verb)
+    accepted = inspect.signature(function).parameters
+    if "out" in arguments:
+        raise Refused(f"({verb}): `out` is not written in a file; the step's folder is {experiment.folder / name}.")
+    wide = {key: content[key] for key in ("seed", "runtime") if key in content and key in accepted}
+    own = arguments.get("runtime")
+    if isinstance(wide.get("runtime"), dict) and isinstance(own, dict):
+        arguments = {**arguments, "runtime": {**typing.cast(dict[str, object], wide["runtime"]), **own}}
+    earlier = names[: names.index(name)]
+    settings = parsing.parse(function, {**wide, **arguments})
+    resolve = _Resolver(experiment, earlier, names)
+    settings = {key: resolve(value) for key, value in settings.items()}
+    settings["out"] = experiment.folder / name
+    known = {step.out: recipe.fingerprint(step.recipe) for step in experiment.steps.values()}
+    made = stages.recipe_of(function, settings, known)
+    return Step(name, verb, settings, made, line)
+
+
+class _Resolver:
+    """Names of earlier steps to their folders, at any depth of an argument."""
+
+    def __init__(self, experiment: Experiment, earlier: Sequence[str], names: Sequence[str]) -> None:
+        self._experiment, self._earlier, self._names = experiment, earlier, names
+
+    def __call__(self, value: object) -> object:
+        return parsing.mapped(value, self._path)
+
+    def _path(self, path: Path) -> Path:
+        text = str(path)
+        if text in self._earlier:
+            if path.exists():
+                raise Refused(f"{text} is both an earlier step and a file here. Rename one of them.")
+            if text not in self._experiment.steps:
+                raise Refused(f"reads step {text!r}, which is faulty itself.")
+            return self._experiment.folder / text
+        if text in self._names:
+            raise Refused(f"reads step {text!r}, which comes later. Steps run from top to bottom.")
+        if not path.exists():
+            hint = near(text, self._earlier)
+            hint = hint or (" To name a class, write class_path:." if re.match(r"(teachers|students)\.", text) else "")
+            raise Refused(f"{text} does not exist, and no earlier step has that name.{hint}")
+        return path
+
+
+def inputs(experiment: Experiment, step: Step) -> dict[str, Step]:
+    """The steps of this experiment that a step reads, by name."""
+    folders = {held.out: held for held in experiment.steps.values()}
+    paths = recipe.paths({key: value for key, value in step.settings.items() if key != "out"})
+    return {folders[path].name: folders[path] for path in paths if path in folders}
+
+
+def decide(experiment: Experiment) -> dict[str, Decision]:
+    """What a run would do with each step."""
+    found: dict[str, Decision] = {}
+    for name, step in experiment.steps.items():
+        bad = [read for read in inputs(experiment, step) if found[read].what in ("refuse", "stale", "blocked")]
+        found[name] = Decision("blocked", f"reads {', '.join(bad)}") if bad else _decision(experiment, step, found)
+    return found
+
+
+def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision]) -> Decision:
+    out = step.out
+    if not artifact.is_artifact(out):
+        return Decision("run", "new")
+    function = stages.verb(step.verb)
+    standing = recipe.build(step.verb, getattr(function, "version", 1), stages.defaults(function), {})
+    lines = recipe.differences(recipe.filled(artifact.read_json(out / "recipe.json"), standing), step.recipe)
+    if lines:
+        return Decision("refuse", "; ".join(lines))
+    unfinished = [read for read in inputs(experiment, step) if found[read].what != "done"]
+    if not unfinished and (stale := artifact.stale_inputs(out, stages.inputs_of(step.settings))):
+        return Decision("stale", f"{', '.join(stale)} was made again with other bytes")
+    if artifact.is_done(out):
+        return (
+            Decision("stale", f"{', '.join(unfinished)} must be made again")
+            if unfinished
+            else Decision("done", "finished, same recipe")
+        )
+    return Decision("resume", _progress(out))
+
+
+def _progress(out: Path) -> str:
+    parts = len(list(out.glob("*/part-*.json")))
+    if (out / "checkpoints" / "last.ckpt").is_file():
+        return "from its checkpoint"
+    return f"{parts} parts are done" if parts else "begun"
+
+
+def chosen(experiment: Experiment, only: Sequence[str], start: str | None) -> list[Step]:
+    """The steps that a run is asked to do.
+
+    Raises:
+        Refused: There is no step of that name.
+    """
+    names = list(experiment.steps)
+    for name in [*only, *([start] if start else [])]:
+        if name not in names:
+            raise Refused(f"{experiment.file}: no step {name!r}.{near(name, names)}")
+    if only:
+        return [experiment.steps[name] for name in names if name in only]
+    return [experiment.steps[name] for name in names[names.index(start) if start else 0 :]]
+
+
+def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = None, again: Sequence[str] = ()) -> bool:
+    """Work through the steps in order; finished ones are skipped without loading weights.
+
+    A step that refuses or fails blocks only the steps that read it.
+
+    Args:
+        experiment: What `load` gave.
+        only: Names of the steps to run alone; their inputs must be finished.
+        start: Take the steps before this one as they are.
+        again: Steps whose folders are deleted first, to be made anew.
+
+    Returns:
+        Whether every step that was asked for is finished.
+    """
+    steps = chosen(experiment, only, start)
+    for step in chosen(experiment, again, None) if again else []:
+        artifact.remove(step.out)
+    artifact.write_text(experiment.folder / "experiment.yaml", experiment.text)
+    decisions = decide(experiment)
+    costs = estimate.costs(experiment.steps, decisions_left(decisions, steps))
+    console.say(f"{experiment.file}: {len(steps)} steps into {experiment.folder}; {estimate.sentence(costs)}")
+    estimate.check_disk(costs, experiment.output)
+    done: list[tuple[str, ...]] = []
+    failed: set[str] = set()
+    for step in steps:
+        blocking = [name for name in inputs(experiment, step) if name in failed]
+        row = ("blocked", f"reads {', '.join(blocking)}", "") if blocking else _run(experiment, step)
+        if row[0] in ("blocked", "refused", "failed"):
+            failed.add(step.name)
+        done.append((step.name, step.verb, *row))
+    console.table(f"{experiment.name}: {experiment.folder}", ("step", "verb", "what", "rows", "seconds"), done)
+    return not failed
+
+
+def decisions_left(decisions: Mapping[str, Decision], steps: Sequence[Step]) -> list[str]:
+    """Names of the steps that have work left."""
+    return [step.name for step in steps if decisions[step.name].what in ("run", "resume")]
+
+
+def _run(experiment: Experiment, step: Step) -> tuple[str, str, str]:
+    if artifact.is_done(step.out):
+        with _explained(experiment, step) as fault:
+            call(step)
+        return ("refused", "", "") if fault else ("done before", _rows(step.out), "")
+    console.say(f"{step.name} ({step.verb})", style="bold")
+    began = time.monotonic()
+    with _explained(experiment, step) as fault:
+        call(step)
+    if fault:
+        return (fault[0], "", f"{time.monotonic() - began:.0f}")
+    return ("done", _rows(step.out), f"{time.monotonic() - began:.0f}")
+
+
+def call(step: Step) -> artifact.Facts:
+    """Run one step."""
+    return typing.cast(Callable[..., artifact.Facts], stages.verb(step.verb))(**step.settings)
+
+
+@contextlib.contextmanager
+def _explained(experiment: Experiment, step: Step) -> Iterator[list[str]]:
+    """A refusal as one line with file, line and step; a traceback goes to the log."""
+    fault: list[str] = []
+    where = f"{experiment.file}:{step.line}: step {step.name!r} ({step.verb})"
+    try:
+        yield fault
+    except Refused as error:
+        fault.append("refused")
+        console.complain(f"{where}: {error}")
+    except OSError as error:
+        fault.append("failed")
+        console.complain(f"{where}: {disk(error)}")
+    except Exception as error:  # a bug of ours: the other steps still run, and the user gets what a report needs
+        fault.append("failed")
+        log = step.out / "logs" / "error.txt"
+        with contextlib.suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(console.redacted(traceback.format_exc()))
+        console.complain(f"{where}: {type(error).__name__}: {error}\n  The traceback is in {log}.")
+
+
+def disk(error: OSError) -> str:
+    """An operating system's error in a sentence."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full. What is finished is kept; free some space and run again."
+    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+
+
+def _rows(out: Path) -> str:
+    from distill import tables
+
+    counts = tables.describe(out)
+    return ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if name != "curves")
+
+
+def plan(experiment: Experiment, only: Sequence[str] = (), start: str | None = None) -> None:
+    """Print what a run would do and what it would cost; start nothing."""
+    steps = chosen(experiment, only, start)
+    decisions = decide(experiment)
+    costs = estimate.costs(experiment.steps, decisions_left(decisions, steps))
+    rows = []
+    for step in steps:
+        decision, cost = decisions[step.name], costs.get(step.name)
+        shown = estimate.shown(cost) if cost else ("", "", "", "")
+        rows.append(
+            (
+                step.name,
+                step.verb,
+                decision.what,
+                decision.why if len(decision.why) < 60 else decision.why[:57] + "...",
+                *shown,
+            )
+        )
+    console.table(
+        f"{experiment.file} into {experiment.folder}",
+        ("step", "verb", "what", "why", "rows", "tokens", "time", "disk"),
+        rows,
+    )
+    console.say(estimate.sentence(costs))
+    for name, decision in decisions.items():
+        if decision.what == "refuse" and experiment.steps[name] in steps:
+            console.say(f"{name} was made by another recipe:\n  " + decision.why.replace("; ", "\n  "))

@@ -1,0 +1,97 @@
+"""The one training loop, and the only door to Lightning."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from distill import console
+from distill.batches import Batches
+from distill.fit.callbacks import Curve, Curves, Guard, Resume
+from distill.fit.checkpoint import AtomicCheckpointIO
+from distill.fit.data import Loader
+from distill.fit.module import Training
+from distill.interfaces import Embedder
+from distill.objective import Objective, Schedule
+from distill.runtime import Runtime, computes_bf16
+
+__all__ = ["Curve", "Loader", "Training", "fit"]
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def fit(
+    embedder: Embedder,
+    batches: Batches,
+    objective: Objective,
+    schedule: Schedule,
+    *,
+    name: str,
+    folder: Path,
+    teacher_dim: int | None = None,
+    seed: int = 0,
+    runtime: Runtime = Runtime(),
+) -> tuple[Curve, int]:
+    """Train an embedder in place, from its start or from the checkpoint in `folder`.
+
+    Args:
+        embedder: Its parameters that require gradients are trained.
+        batches: Batch k of the training.
+        objective: The losses and their weights.
+        schedule: Steps, size, rate.
+        name: For the progress bar.
+        folder: Checkpoints go to `checkpoints/`, TensorBoard events to `logs/`.
+        teacher_dim: Width of the teacher's vectors, for regression.
+        seed: Of the projector and of dropout.
+        runtime: Devices and strategy.
+
+    Returns:
+        The value of each measure at each step, and how many steps were skipped as not finite.
+    """
+    lightning.seed_everything(seed, verbose=False)
+    training = Training(embedder, objective, schedule, teacher_dim)
+    loader = Loader(batches, schedule.steps)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    with console.bar(name, schedule.steps) as bar:
+        curves, guard = Curves(bar), Guard()
+        trainer = _trainer(schedule, folder, runtime, [Resume(loader, checkpoint, CHECKPOINT_SECONDS), curves, guard])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            trainer.fit(embedder_train(training), loader, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    embedder.eval()
+    return curves.curve, guard.skipped
+
+
+def embedder_train(training: Training) -> Training:
+    """In training mode: a loaded embedder is in evaluation mode, and Lightning leaves modes as they are."""
+    training.train()
+    return training
+
+
+def _trainer(
+    schedule: Schedule, folder: Path, runtime: Runtime, callbacks: list[lightning.Callback]
+) -> lightning.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    half = computes_bf16(device) if schedule.precision == "auto" else schedule.precision == "bf16"
+    return lightning.Trainer(
+        max_steps=schedule.steps,
+        max_epochs=-1,
+        precision="bf16-mixed" if half else "32-true",
+        devices=runtime.devices,
+        num_nodes=runtime.nodes,
+        strategy=runtime.strategy,
+        gradient_clip_val=schedule.clip or None,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=TensorBoardLogger(folder, name="logs", version="", default_hp_metric=False),
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )

@@ -1,0 +1,172 @@
+"""What watches over a training: random states, curves, guards, and the checkpoint in time."""
+
+import random
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.console import Bar
+from distill.errors import Refused
+from distill.fit.data import Loader
+
+Curve = list[tuple[int, str, float]]
+
+
+class Resume(lightning.Callback):
+    """Saves what an exact resume needs beyond the weights: random states, and the batches used.
+
+    Args:
+        loader: Whose count follows the trainer's.
+        file: The checkpoint.
+        seconds: Between two checkpoints.
+    """
+
+    def __init__(self, loader: Loader, file: Path, seconds: float) -> None:
+        self._loader, self._file, self._seconds = loader, file, seconds
+        self._saved = time.monotonic()
+        self._states: dict[str, Any] | None = None
+        self._stop = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random states as tensors and plain values, so that the checkpoint loads with `weights_only`."""
+        numpy = np.random.get_state(legacy=True)
+        python = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [numpy[0], torch.from_numpy(np.asarray(numpy[1]).astype(np.int64)), *map(float, numpy[2:])],
+            "python": [python[0], list(python[1]), python[2]],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until the first batch: what happens before it may draw numbers."""
+        self._states = state_dict
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """On SIGTERM finish the step and save; a second one leaves at once."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop = True
+            signal.signal(number, signal.SIG_DFL)
+
+        try:
+            signal.signal(signal.SIGTERM, stop)
+        except ValueError:  # not the main thread: its owner handles signals
+            return
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Restore the random states before the first batch after loading."""
+        if self._states is None:
+            return
+        held, self._states = self._states, None
+        torch.set_rng_state(held["torch"])
+        if held["cuda"]:
+            torch.cuda.set_rng_state_all(held["cuda"])
+        name, keys, *rest = held["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), int(rest[0]), int(rest[1]), rest[2]))
+        random.setstate((held["python"][0], tuple(held["python"][1]), held["python"][2]))
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Count the batch; save when it is time."""
+        self._loader.used = trainer.global_step
+        if self._stop or time.monotonic() - self._saved > self._seconds:
+            trainer.save_checkpoint(self._file)
+            self._saved = time.monotonic()
+        if self._stop:
+            raise Refused(f"stopped by a signal at step {trainer.global_step}; run again to go on from there.")
+
+
+class Curves(lightning.Callback):
+    """Keeps every logged measure of every step, across resumes, and moves the progress bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.curve: Curve = []
+        self._bar = bar
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far."""
+        return {"curve": [list(point) for point in self.curve]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The curves up to the checkpoint."""
+        self.curve = [(int(step), str(measure), float(value)) for step, measure, value in state_dict["curve"]]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the steps that were done before."""
+        if trainer.global_step:
+            self._bar.step(trainer.global_step, "resumed")
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Note what was logged."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.curve += [(trainer.global_step, name, value) for name, value in sorted(logged.items())]
+        self._bar.step(1, " ".join(f"{name} {value:.3f}" for name, value in logged.items()))
+
+
+class Guard(lightning.Callback):
+    """Skips a step whose gradient is not finite, and stops when that goes on.
+
+    Args:
+        patience: Steps in a row that may be skipped.
+    """
+
+    def __init__(self, patience: int = 5) -> None:
+        self.skipped = 0
+        self._row = 0
+        self._patience = patience
+
+    def state_dict(self) -> dict[str, int]:
+        """The count."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """The count up to the checkpoint."""
+        self.skipped = state_dict["skipped"]
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Drop the gradients of a step that would spoil the weights."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if all_finite(gradients):
+            self._row = 0
+            return
+        self.skipped, self._row = self.skipped + 1, self._row + 1
+        if self._row > self._patience:
+            raise Refused(
+                f"the gradient was not finite at {self._row} steps in a row, the last at step {trainer.global_step}. "
+                "Lower schedule.learning_rate or raise the temperature; the last good checkpoint is kept."
+            )
+        for gradient in gradients:
+            gradient.zero_()
+
+
+def all_finite(gradients: list[Tensor]) -> bool:
+    """Whether there is no infinity and no NaN in any of them."""
+    if not gradients:
+        return True
+    norms = torch.stack(torch._foreach_norm(gradients))
+    return bool(norms.isfinite().all())

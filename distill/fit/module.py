@@ -1,0 +1,108 @@
+"""The LightningModule: one forward pass over a batch, a weighted sum of losses."""
+
+from typing import Any
+
+import lightning
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distill import losses
+from distill.batches import Batch
+from distill.interfaces import Embedder
+from distill.objective import Objective, Schedule
+
+
+class Training(lightning.LightningModule):
+    """An embedder being trained, with the projector into the teacher's space that is dropped afterwards.
+
+    Args:
+        embedder: What is trained: its parameters that require gradients.
+        objective: The losses and their weights.
+        schedule: Steps, rate, warm-up.
+        teacher_dim: Width of the teacher's vectors, when the objective has regression. The student is
+            projected up, never the teacher down, which collapses (jina-v5, arXiv 2602.15547).
+    """
+
+    def __init__(
+        self, embedder: Embedder, objective: Objective, schedule: Schedule, teacher_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.objective = objective
+        self.schedule = schedule
+        self.projector = (
+            nn.Linear(embedder.dim, teacher_dim, bias=False) if teacher_dim and objective.regression else None
+        )
+        self.strict_loading = False  # a checkpoint holds what is trained, not a frozen base
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """The weighted sum of the losses; each part is logged by itself."""
+        parts = self.parts(batch)
+        total = torch.stack([getattr(self.objective, name) * value for name, value in parts.items()]).sum()
+        measures = {"loss": total, **parts} if len(parts) > 1 else parts
+        self.log_dict({name: value.detach() for name, value in measures.items()}, batch_size=len(batch.texts.ids))
+        return total
+
+    def parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Each loss whose weight is not zero, from one forward pass."""
+        told, goal = self.objective, batch
+        texts = self.embedder(batch.texts)
+        found: dict[str, Tensor] = {}
+        queries = None
+        if batch.queries is not None:
+            assert goal.listed is not None and goal.allowed is not None
+            queries = self.embedder(batch.queries)
+            if told.contrastive:
+                allowed = goal.allowed if told.in_batch else own(goal)
+                found["contrastive"] = losses.contrastive(
+                    queries @ texts.T, goal.listed[:, 0], allowed, told.temperature
+                )
+            if told.kl:
+                assert goal.scores is not None and isinstance(told.teacher_temperature, float)
+                present = (goal.listed >= 0) & goal.scores.isfinite()
+                scores = losses.listed_scores(queries, texts, goal.listed)
+                targets = goal.scores.nan_to_num()
+                found["kl"] = losses.kl(scores, targets, present, told.student_temperature, told.teacher_temperature)
+        if told.regression:
+            found["regression"] = self._regression(texts, queries, batch)
+        return found
+
+    def _regression(self, texts: Float[Tensor, "t d"], queries: Float[Tensor, "q d"] | None, batch: Batch) -> Tensor:
+        assert self.projector is not None
+        pairs = [(texts, batch.text_targets), (queries, batch.query_targets)]
+        there = [(made, wanted) for made, wanted in pairs if made is not None and wanted is not None]
+        vectors, targets = (torch.cat(side) for side in zip(*there, strict=True))
+        known = targets.isfinite().all(1)
+        return losses.regression(self.projector(vectors[known]), targets[known])
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 Lightning's type is a union of ten
+        """AdamW, linear warm-up, linear decay to zero."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.schedule.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate)
+        steps = self.schedule.steps
+        warmup = min(self.schedule.warmup, max(1, steps // 10))
+        rate = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the frozen base out: it is loaded from where it came."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: held for name, held in checkpoint["state_dict"].items() if name in trained}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Lightning does not look into our dataclass."""
+        return batch.to(device)
+
+
+def own(batch: Batch) -> Tensor:
+    """Each query's own passages alone: no batch-mate's is a negative."""
+    assert batch.listed is not None
+    mask = torch.zeros(len(batch.listed), len(batch.texts.ids) + 1, dtype=torch.bool, device=batch.listed.device)
+    return mask.scatter_(1, torch.where(batch.listed >= 0, batch.listed, mask.shape[1] - 1), True)[:, :-1]

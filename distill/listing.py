@@ -1,0 +1,130 @@
+"""The examples of several artifacts as flat arrays: which query lists which passages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from distill.tables import check_rows, texts
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Examples with their lists of passages, end to end."""
+
+    query: list[str]
+    task: list[str]
+    lists: Int[np.ndarray, "listings"]
+    """Numbers of distinct passages, each list with its positive first."""
+    starts: Int[np.ndarray, "examples_and_one"]
+    scores: Float[np.ndarray, "listings"] | None
+    """The teacher's raw scores; NaN where a row has none, None where no row has."""
+    in_batch: Bool[np.ndarray, "examples"]
+    group: Int[np.ndarray, "examples"]
+    same: Int[np.ndarray, "examples"]
+    """Equal for equal queries with equal tasks."""
+    origin: Int[np.ndarray, "examples"]
+    """Row of the queries table."""
+    artifact: Int[np.ndarray, "examples"]
+    """Which artifact the example came from."""
+    passage_row: Int[np.ndarray, "distinct"]
+    """Row of each distinct passage; those read bare come first."""
+    passage_task: list[str]
+    """The task of each passage that is read as a query."""
+    bare: int
+    """How many distinct passages are read bare."""
+    dropped: dict[str, int]
+    """Examples not used, by reason."""
+
+
+def read(
+    held: Sequence[pa.Table], names: Sequence[str], passages: int, kinds: Sequence[str], *, in_batch: bool
+) -> Listing:
+    """Flatten examples.
+
+    Rows that nothing can be compared with (no negatives of their own, and none from the batch) are
+    dropped and counted: they have no gradient.
+
+    Args:
+        held: The examples tables.
+        names: What to call each in an error.
+        passages: Rows of the passages table.
+        kinds: Kinds of example that are used; all if empty.
+        in_batch: May the batch give negatives?
+
+    Raises:
+        Refused: A row number lies outside the passages table.
+    """
+    table = pa.concat_tables(held)
+    source = np.repeat(np.arange(len(held)), [len(part) for part in held])
+    lengths = _lengths(table["passages"])
+    flat = _flat(table["passages"], np.int64)
+    check_rows(" and ".join(names), flat, passages)
+    kind = np.asarray(table["kind"].to_pylist(), dtype=object)
+    of_kind = np.isin(kind, list(kinds)) if kinds else np.ones(len(table), bool)
+    free = table["in_batch"].to_numpy() & in_batch
+    useful = (lengths > 1) | free
+    kept = of_kind & useful
+    rows = np.flatnonzero(kept)
+    listed = np.repeat(kept, lengths)
+    chosen = table.select(["query", "task"]).take(pa.array(rows))
+    query, task = texts(chosen["query"]), texts(chosen["task"])
+    numbers, task_names = _numbered(task)
+    symmetric = table["symmetric"].to_numpy()[rows]
+    read_as = np.repeat(np.where(symmetric, numbers + 1, 0), lengths[rows])
+    distinct, lists = np.unique(read_as * passages + flat[listed], return_inverse=True)
+    bare = int(np.searchsorted(distinct, passages))
+    return Listing(
+        query=query,
+        task=task,
+        lists=lists,
+        starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows])]),
+        scores=_scores(table, lengths, rows),
+        in_batch=free[rows],
+        group=_groups(table["group"].to_numpy()[rows], source[rows]),
+        same=_numbered([f"{a}\0{b}" for a, b in zip(task, query, strict=True)])[0],
+        origin=table["origin"].to_numpy()[rows],
+        artifact=source[rows],
+        passage_row=distinct % passages,
+        passage_task=[task_names[number] for number in distinct[bare:] // passages - 1],
+        bare=bare,
+        dropped={
+            "another kind": int((~of_kind).sum()),
+            "nothing to compare with": int((of_kind & ~useful).sum()),
+        },
+    )
+
+
+def _lengths(column: pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
+    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks]).astype(np.int64)
+
+
+def _flat(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
+    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]).astype(dtype)
+
+
+def _numbered(names: Sequence[str]) -> tuple[Int[np.ndarray, "names"], list[str]]:
+    found: dict[str, int] = {}
+    numbers = np.fromiter((found.setdefault(name, len(found)) for name in names), np.int64, len(names))
+    return numbers, list(found)
+
+
+def _groups(group: Int[np.ndarray, "rows"], source: Int[np.ndarray, "rows"]) -> Int[np.ndarray, "rows"]:
+    """Groups of different artifacts are different groups."""
+    return np.where(group < 0, -1, group * (int(source.max(initial=0)) + 1) + source)
+
+
+def _scores(
+    table: pa.Table, lengths: Int[np.ndarray, "examples"], rows: Int[np.ndarray, "chosen"]
+) -> Float[np.ndarray, "listings"] | None:
+    given = _lengths(table["scores"])
+    if not given[rows].any():
+        return None
+    values = _flat(table["scores"], np.float32)
+    spread = np.full(int(lengths.sum()), np.nan, np.float32)
+    spread[np.repeat(given > 0, lengths)] = values
+    kept = np.zeros(len(table), bool)
+    kept[rows] = True
+    return spread[np.repeat(kept, lengths)]

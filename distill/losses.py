@@ -1,0 +1,66 @@
+"""Losses: functions of scores or of vectors, never of models. Several share one forward pass as a weighted sum."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+def contrastive(
+    scores: Float[Tensor, "queries passages"],
+    positive: Int[Tensor, "queries"],
+    allowed: Bool[Tensor, "queries passages"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """InfoNCE (arXiv 2405.17428, equation 1): cross entropy of the positive among the allowed passages.
+
+    Args:
+        scores: Cosines.
+        positive: Each query's positive, a column of `scores`; it counts whether allowed or not.
+        allowed: Which passages may count against a query.
+        temperature: Divides the cosines.
+    """
+    kept = allowed.scatter(1, positive[:, None], True)
+    logits = (scores.float() / temperature).masked_fill(~kept, float("-inf"))
+    return nn.functional.cross_entropy(logits, positive)
+
+
+def kl(
+    scores: Float[Tensor, "queries listed"],
+    targets: Float[Tensor, "queries listed"],
+    present: Bool[Tensor, "queries listed"],
+    temperature: float,
+    teacher_temperature: float,
+) -> Float[Tensor, ""]:
+    """KL divergence from the teacher's to the student's distribution over each list; zero when they are equal.
+
+    There is no factor of temperature squared: at 0.05 it would divide the gradient by 400.
+
+    Args:
+        scores: The student's cosines of each query with its own list.
+        targets: The teacher's raw scores, on any scale.
+        present: Where the lists, which differ in length, have a passage. Lists of one are left out.
+        temperature: Divides the student's cosines.
+        teacher_temperature: Divides the teacher's scores.
+    """
+    useful = present.sum(1) > 1
+    if not useful.any():
+        return scores.sum() * 0.0
+    absent = ~present[useful]
+    told = (targets[useful].float() / teacher_temperature).masked_fill(absent, float("-inf")).log_softmax(1)
+    said = (scores[useful].float() / temperature).masked_fill(absent, float("-inf")).log_softmax(1)
+    each = (told.exp() * (told - said)).masked_fill(absent, 0.0)  # 0 times (-inf - -inf) would be NaN
+    return each.sum(1).mean()
+
+
+def regression(vectors: Float[Tensor, "texts dim"], targets: Float[Tensor, "texts dim"]) -> Float[Tensor, ""]:
+    """Mean of one minus the cosine to the teacher's vector."""
+    return (1 - nn.functional.cosine_similarity(vectors.float(), targets.float(), dim=-1)).mean()
+
+
+def listed_scores(
+    queries: Float[Tensor, "queries dim"],
+    passages: Float[Tensor, "passages dim"],
+    listed: Int[Tensor, "queries listed"],
+) -> Float[Tensor, "queries listed"]:
+    """Cosine of each query with its own list; places without a passage (-1) hold an arbitrary number."""
+    return torch.einsum("qd,qld->ql", queries, passages[listed.clamp(min=0)])

@@ -1,0 +1,76 @@
+"""From what a step names to a model in memory, and back to a folder."""
+
+import functools
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from distill import artifact
+from distill.errors import Refused
+from distill.interfaces import Embedder, LanguageModel
+
+Model = Path | Callable[[], Embedder]
+"""The step (its folder) that trained a model, or a class with its arguments."""
+
+Writer = Callable[[], LanguageModel]
+"""A class with its arguments that makes a language model."""
+
+allowed = ["teachers.", "students.", "distill.readers."]
+"""Packages that a config or a saved model may name a class of; `--allow` adds to it."""
+
+
+def find(class_path: str) -> type:
+    """The class of an allowed name.
+
+    Raises:
+        Refused: Its package is not allowed, or there is no such class.
+    """
+    if not class_path.startswith(tuple(allowed)):
+        raise Refused(f"class {class_path} is not in an allowed package ({', '.join(allowed)}). Allow it with --allow.")
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise Refused(f"class {class_path}: {error}.") from error
+    if not inspect.isclass(found):
+        raise Refused(f"class {class_path}: {module} has no class {name}.")
+    return found
+
+
+def class_path(model: object) -> str:
+    """The name by which `find` finds a model's class."""
+    return f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
+
+
+def save(model: Embedder, out: Path) -> None:
+    """Write a model into its artifact, all of it or nothing."""
+    with artifact.replacing(out / "model") as folder:
+        folder.mkdir()
+        model.save(folder)
+        (folder / "class.json").write_text(json.dumps({"class_path": class_path(model)}) + "\n")
+
+
+def embedder(model: Model) -> Embedder:
+    """A model ready to embed, in evaluation mode.
+
+    Raises:
+        Refused: The folder holds no model, or one of a class that is not allowed.
+    """
+    if not isinstance(model, Path):
+        return model().eval()
+    folder = artifact.holds(model, "model")
+    named = artifact.read_json(folder / "class.json")
+    loaded = find(str(named["class_path"])).load(folder)
+    assert isinstance(loaded, Embedder)
+    return loaded.eval()
+
+
+def label(model: Model) -> str:
+    """A short name for people: the step, or the class with its base."""
+    if isinstance(model, Path):
+        return f"{model.name}@{artifact.fingerprint(model)[:12]}"
+    if isinstance(model, functools.partial):
+        return f"{model.func.__name__}({model.keywords.get('base', '')})"
+    return getattr(model, "__name__", str(model))

@@ -1,0 +1,46 @@
+"""What a training minimises and how long: plain settings, beside no heavy library."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises: a weighted sum of the parts whose weight is not zero."""
+
+    contrastive: float = 1.0
+    """Weight of InfoNCE: the positive against the passages that may be negatives."""
+    kl: float = 0.0
+    """Weight of the KL divergence from the teacher's distribution over each query's own list."""
+    regression: float = 0.0
+    """Weight of one minus the cosine to the teacher's vector, through a projector that is dropped afterwards."""
+    temperature: float = 0.02
+    """Of the contrastive part. Published recipes: 0.01 to 0.05."""
+    student_temperature: float = 0.05
+    """Of the student's cosines in the KL part."""
+    teacher_temperature: float | Literal["auto"] = "auto"
+    """Of the teacher's scores in the KL part; auto seeks a mean entropy of 0.6 ln(list length)."""
+    in_batch: bool = True
+    """May passages of batch-mates be negatives, where the row allows it? NV-Embed: in stage 1 only."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how large, how fast."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    queries: int = 64
+    """Queries (for regression: texts) a step, over all devices."""
+    negatives: int = 7
+    """Hard negatives drawn from each list for a step."""
+    learning_rate: float = 2e-5
+    """Peak; falls linearly to zero."""
+    warmup: int = 50
+    """Steps of linear rise, at most a tenth of all."""
+    weight_decay: float = 0.01
+    """Of matrices; biases and norms have none."""
+    clip: float = 1.0
+    """Largest norm of a gradient."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic: bf16 autocast where the processor computes in it, or fp32."""

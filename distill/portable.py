@@ -1,0 +1,169 @@
+"""The sentence-transformers folder that old and new readers load.
+
+Newer libraries write newer names: module types under `sentence_transformers.base`, a pooling mode
+in one word, a tokenizer class that transformers 4 does not know. They still read the names below.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distill.errors import Refused
+from distill.interfaces import Embedder, TokenRows
+
+MODULES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+NEEDED = ("tokenizer.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
+"""What a program without our code reads of them."""
+POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+
+
+@dataclass(frozen=True)
+class Portable:
+    """A model in parts: the mean of a transformer's states, at unit length."""
+
+    backbone: PreTrainedModel
+    """Gives `last_hidden_state`; its mean under the attention mask, prompt included, is the vector."""
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+    """Tokens that a text is cut to."""
+    query_prompt: str
+    """Said before a query."""
+    passage_prompt: str
+    """Said before a passage."""
+    dim: int
+    """Width of a vector."""
+
+
+def parts(model: Embedder) -> Portable:
+    """A model's parts, which it offers as attributes of these names.
+
+    Raises:
+        Refused: It consists of something else, such as a teacher's latent attention.
+    """
+    names = [field.name for field in fields(Portable)]
+    if absent := [name for name in names if not hasattr(model, name)]:
+        raise Refused(
+            f"{type(model).__name__} has no {', '.join(absent)}: it cannot be written as a mean-pooled transformer. "
+            "Export a student such as students.Encoder."
+        )
+    found = Portable(**{name: getattr(model, name) for name in names})
+    if not hasattr(found.tokenizer, "backend_tokenizer"):
+        raise Refused(
+            f"{type(found.tokenizer).__name__} has no tokenizer.json, which most readers need. "
+            "Convert it to a fast tokenizer and train from that."
+        )
+    return found
+
+
+def write(model: Portable, folder: Path) -> None:
+    """Write everything but the ONNX files and the card into an existing folder."""
+    model.backbone.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
+    _amend(folder / "config.json", {"pad_token_id": model.tokenizer.pad_token_id})
+    _write_tokenizer(model, folder)
+    _json(folder / "modules.json", [_module(number, name, path) for number, (name, path) in enumerate(MODULES.items())])
+    _json(folder / "sentence_bert_config.json", {"max_seq_length": model.length, "do_lower_case": False})
+    _json(folder / "config_sentence_transformers.json", _settings(model))
+    for path, settings in ((MODULES["Pooling"], _pooling(model.dim)), (MODULES["Normalize"], {})):
+        (folder / path).mkdir()  # with a file in it: an empty folder does not survive git, nor some archives
+        _json(folder / path / "config.json", settings)
+
+
+def _module(number: int, name: str, path: str) -> dict[str, object]:
+    return {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"}
+
+
+def _settings(model: Portable) -> dict[str, object]:
+    return {
+        "prompts": {"query": model.query_prompt, "document": model.passage_prompt},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    }
+
+
+def _pooling(dim: int) -> dict[str, object]:
+    # Every mode is spelled out: TEI refuses a file that leaves one to its default.
+    modes = {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in POOLING_MODES}
+    return {"word_embedding_dimension": dim, **modes, "include_prompt": True}
+
+
+def _write_tokenizer(model: Portable, folder: Path) -> None:
+    """Write the tokenizer so that it cuts and pads rightly even where nobody tells it to."""
+    held = model.tokenizer
+    alone = Tokenizer.from_str(held.backend_tokenizer.to_str())  # the model's own is left as it is
+    alone.enable_truncation(model.length)
+    alone.enable_padding(pad_id=held.pad_token_id, pad_token=held.pad_token)
+    alone.save(str(folder / "tokenizer.json"))
+    # Lists of further tokens are left out: they are in tokenizer.json, and some readers take only texts here.
+    named = held.special_tokens_map.items()
+    special = {name: str(token) for name, token in named if not isinstance(token, (list, tuple))}
+    _json(folder / "special_tokens_map.json", special)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.length,
+        "model_input_names": input_names(model),
+        "padding_side": "right",
+        "truncation_side": "right",
+        "clean_up_tokenization_spaces": False,
+    }
+    _json(folder / "tokenizer_config.json", settings | special)
+
+
+def input_names(model: Portable) -> list[str]:
+    """What the backbone is given; token types only where both it and its tokenizer know them."""
+    accepted = inspect.signature(model.backbone.forward).parameters
+    typed = "token_type_ids" in accepted and "token_type_ids" in model.tokenizer.model_input_names
+    return ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
+
+
+def _amend(file: Path, changes: Mapping[str, object]) -> None:
+    _json(file, json.loads(file.read_bytes()) | changes)
+
+
+def _json(file: Path, value: Mapping[str, object] | Sequence[object]) -> None:
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a written folder says of itself: all that a program without our code has to go by."""
+
+    tokenizer: Tokenizer
+    prompts: Mapping[str, str]
+    length: int
+    dim: int
+
+    def tokenize(self, texts: Sequence[str], side: str) -> TokenRows:
+        """Texts to token ids.
+
+        Args:
+            texts: What to embed.
+            side: A name among the prompts: `query` or `document`.
+        """
+        encoded = self.tokenizer.encode_batch_fast([self.prompts[side] + text for text in texts])
+        pad = self.tokenizer.padding["pad_id"] if self.tokenizer.padding else 0
+        rows = [[i for i, seen in zip(one.ids, one.attention_mask, strict=True) if seen] for one in encoded]
+        return TokenRows.of(rows, [0] * len(rows), int(pad))
+
+
+def read(folder: Path) -> Written:
+    """What `write` wrote.
+
+    Raises:
+        Refused: The folder lacks one of its files, or one cannot be read.
+    """
+    if absent := [name for name in NEEDED if not (folder / name).is_file()]:
+        raise Refused(f"{folder} has no {', '.join(absent)}: it is no exported model. Name an export step.")
+    try:
+        settings, cut, pooled = (json.loads((folder / name).read_bytes()) for name in NEEDED[1:])
+        tokenizer = Tokenizer.from_file(str(folder / NEEDED[0]))
+        tokenizer.enable_truncation(cut["max_seq_length"])
+        return Written(tokenizer, settings["prompts"], cut["max_seq_length"], pooled["word_embedding_dimension"])
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise Refused(f"{folder} cannot be read ({type(error).__name__}: {error}). Export the model again.") from error

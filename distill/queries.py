@@ -1,0 +1,74 @@
+"""What a language model wrote for a passage: parsed, and kept only if it is a query."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distill import prompts
+
+RULES = ("unparsable", "wrong length", "copied", "leaked", "duplicate")
+
+
+def kinds(count: int, seed: Sequence[int]) -> list[str]:
+    """A kind of task for each passage, uniformly."""
+    drawn = np.random.default_rng(list(seed)).integers(len(prompts.KINDS), size=count)
+    return [prompts.KINDS[number] for number in drawn]
+
+
+def parse(written: str) -> tuple[str, str] | None:
+    """Task and query of a completion of `prompts.WRITE`; None if it does not have both."""
+    task, mark, rest = written.partition("Query:")
+    query = rest.strip().split("\n")[0].strip()
+    task = " ".join(task.split())
+    return (task, query) if mark and task and query else None
+
+
+def fault(query: str, passage: str, shared: str) -> str | None:
+    """The first rule that a query breaks.
+
+    Args:
+        query: What was written.
+        passage: What it was written for.
+        shared: The prompt's own examples, which must not come back.
+    """
+    words = query.split()
+    if not 3 <= len(words) <= 40:
+        return "wrong length"
+    if query in shared or any(field in query for field in ("Passage:", "Kind:", "Task:")):
+        return "leaked"
+    if _plain(query) in _plain(passage):
+        return "copied"
+    return None
+
+
+def usable(
+    written: Sequence[str], passages: Sequence[str], shared: str
+) -> tuple[list[tuple[int, str, str]], dict[str, int]]:
+    """The completions that hold a usable query.
+
+    Args:
+        written: A completion for each passage.
+        passages: What they were written for.
+        shared: The prompt's own examples.
+
+    Returns:
+        Number, task and query of each that is kept; how many each rule dropped.
+    """
+    dropped = dict.fromkeys(RULES, 0)
+    kept: list[tuple[int, str, str]] = []
+    seen: set[str] = set()
+    for number, (text, passage) in enumerate(zip(written, passages, strict=True)):
+        parsed = parse(text)
+        rule = "unparsable" if parsed is None else fault(parsed[1], passage, shared)
+        if parsed and not rule and _plain(parsed[1]) in seen:
+            rule = "duplicate"
+        if rule or parsed is None:
+            dropped[rule or "unparsable"] += 1
+            continue
+        seen.add(_plain(parsed[1]))
+        kept.append((number, *parsed))
+    return kept, dropped
+
+
+def _plain(text: str) -> str:
+    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())

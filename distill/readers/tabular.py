@@ -1,0 +1,250 @@
+"""Readers of tables: a row of the file is a passage, a query with its passages, a labelled text, or a pair."""
+
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from distill.errors import Refused
+from distill.readers import files
+from distill.readers.files import Record
+from distill.readers.rows import Labelled, Pair, Passage, Reader, Retrieval, Row
+
+if TYPE_CHECKING:
+    import datasets
+
+NEEDED = {
+    "passages": ("text",),
+    "retrieval": ("query", "positive"),
+    "classification": ("text", "label"),
+    "clustering": ("text", "label"),
+    "sts": ("sentence1", "sentence2", "score"),
+}
+"""Columns that a table of each kind must have."""
+
+OPTIONAL = {"passages": ("key", "title"), "retrieval": ("negatives",)}
+"""Columns that it may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tabular(Reader):
+    """What all tables have in common: which kind a row is, and what its columns are called."""
+
+    kind: Literal["passages", "retrieval", "classification", "clustering", "sts"] = "passages"
+    """What a row is. `passages`: text, and key, title where there are such columns. `retrieval`: query,
+    positive, and negatives (a text or a list of texts each). `classification`, `clustering`: text, label.
+    `sts`: sentence1, sentence2, score."""
+    task: str = ""
+    """The instruction for the queries; needed for every kind but passages."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The file's names of columns that are called otherwise, as `query: question`."""
+    benchmark: bool = False
+    """For evaluation: every passage of a query with its grade in one row, every pair with its score.
+    Otherwise as training wants them: a row for each positive, and only pairs that are alike."""
+    scale: float = 5.0
+    """Score of two texts that mean the same (`sts`)."""
+    licence: str = ""
+    """Of the text, as its owner names it."""
+    limit: int | None = None
+    """At most so many rows, from the start; all if None."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant."""
+        known = (*NEEDED[self.kind], *OPTIONAL.get(self.kind, ()))
+        if unknown := [name for name in self.columns if name not in known]:
+            raise Refused(f"columns: {unknown[0]!r} means nothing to {self.kind}; it has {', '.join(known)}.")
+        if self.kind != "passages" and not self.task.strip():
+            raise Refused(f"task: {self.kind} needs the instruction that a query is read with, such as 'Find ...'.")
+        if self.scale <= 0:
+            raise Refused(f"scale: {self.scale}; needed: the score of two texts that mean the same.")
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Where the rows come from, in words."""
+
+    @abstractmethod
+    def records(self) -> Iterator[Record]:
+        """The rows of the table as they are."""
+
+    def read(self) -> Iterator[Row]:
+        """The rows as what their kind says.
+
+        Raises:
+            Refused: A column is not there, or a value is missing or not what its column needs.
+        """
+        for number, (at, record) in enumerate(islice(self.records(), self.limit), start=1):
+            self._check(at, record)
+            yield self._row(at, str(number), record)
+
+    def column(self, meaning: str) -> str:
+        """What the file calls a column."""
+        return self.columns.get(meaning, meaning)
+
+    def _check(self, at: str, record: Mapping[str, object]) -> None:
+        """Every column that is needed, or that the user named, must be there and hold something."""
+        for meaning in {*NEEDED[self.kind], *self.columns}:
+            column = self.column(meaning)
+            if column not in record:
+                there = ", ".join(map(str, record))
+                raise Refused(
+                    f"{at}: no column {column!r}; there are: {there}. Name it with columns: {{{meaning}: ...}}."
+                )
+            if record[column] is None and meaning in NEEDED[self.kind]:
+                raise Refused(f"{at}: nothing in column {column!r}. Fill it, or take the row out.")
+
+    def _row(self, at: str, number: str, record: Mapping[str, object]) -> Row:
+        if self.kind == "passages":
+            key = record.get(self.column("key"))
+            title = self._text(at, record, "title") if record.get(self.column("title")) is not None else ""
+            return self._passage(at, number if key is None else str(key), self._text(at, record, "text"), title)
+        if self.kind == "retrieval":
+            return self._retrieval(at, number, record)
+        if self.kind == "sts":
+            first, second = (self._text(at, record, name) for name in ("sentence1", "sentence2"))
+            pair = self._passage(at, number + "a", first), self._passage(at, number + "b", second)
+            return Pair(self.task, *pair, self._score(at, record), self.benchmark)
+        passage = self._passage(at, number, self._text(at, record, "text"))
+        return Labelled(self.kind, self.task, passage, str(record[self.column("label")]))
+
+    def _retrieval(self, at: str, number: str, record: Mapping[str, object]) -> Retrieval:
+        positives = self._passages(at, number + "+", record, "positive")
+        negatives = self._passages(at, number + "-", record, "negatives")
+        if not positives:
+            raise Refused(f"{at}: nothing in column {self.column('positive')!r}. Fill it, or take the row out.")
+        grades = (1.0,) * len(positives) + (0.0,) * len(negatives) if self.benchmark else ()
+        return Retrieval(self.task, self._text(at, record, "query"), positives, negatives, grades, at)
+
+    def _passage(self, at: str, key: str, text: str, title: str = "") -> Passage:
+        return Passage(self.source, key, title, text, at)
+
+    def _text(self, at: str, record: Mapping[str, object], meaning: str) -> str:
+        value = record[self.column(meaning)]
+        if not isinstance(value, str):
+            raise Refused(f"{at}: {value!r:.40} in column {self.column(meaning)!r}. Needed: text.")
+        return value
+
+    def _passages(self, at: str, key: str, record: Mapping[str, object], meaning: str) -> tuple[Passage, ...]:
+        value = record.get(self.column(meaning))
+        texts = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise Refused(f"{at}: {value!r:.40} in column {self.column(meaning)!r}. Needed: a text or a list of texts.")
+        return tuple(self._passage(at, f"{key}{place}", text) for place, text in enumerate(texts))
+
+    def _score(self, at: str, record: Mapping[str, object]) -> float:
+        value = record[self.column("score")]
+        try:
+            score = float(str(value)) / self.scale
+        except ValueError:
+            score = math.nan
+        if not 0 <= score <= 1:
+            raise Refused(f"{at}: score {value!r:.40}. Needed: a number from 0 to {self.scale} (see scale).")
+        return score
+
+
+@dataclass(frozen=True, kw_only=True)
+class JSONL(Tabular):
+    """A file with one JSON object a line."""
+
+    path: Path
+    """The file."""
+
+    @property
+    def source(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def records(self) -> Iterator[Record]:
+        """The objects of the file."""
+        return files.json_lines(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSV(Tabular):
+    """A file of separated values; its first line names the columns."""
+
+    path: Path
+    """The file."""
+    delimiter: str = ","
+    """What stands between two values."""
+
+    @property
+    def source(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def records(self) -> Iterator[Record]:
+        """The rows of the file."""
+        return files.separated(self.path, self.delimiter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet(Tabular):
+    """A Parquet file; the checksums of its pages are compared."""
+
+    path: Path
+    """The file."""
+
+    @property
+    def source(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def records(self) -> Iterator[Record]:
+        """The rows of the file."""
+        meanings = NEEDED[self.kind], OPTIONAL.get(self.kind, ())
+        needed, optional = ([self.column(meaning) for meaning in group] for group in meanings)
+        return files.parquet(self.path, needed, optional)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datasets(Tabular):
+    """A data set that the `datasets` library opens: of the hub at a commit, or a folder on this machine."""
+
+    name: str = ""
+    """Its name on the hub; needs `revision`."""
+    revision: str = ""
+    """Full commit, 40 hexadecimal digits: a branch may hold other rows tomorrow."""
+    folder: Path | None = None
+    """A folder that `datasets` saved, or one of data files; instead of a name."""
+    config: str | None = None
+    """Which of its configurations, where it has several."""
+    split: str = "train"
+    """Which of its splits."""
+
+    def __post_init__(self) -> None:
+        """Refuse a moving target, and two data sets at once."""
+        Tabular.__post_init__(self)
+        if bool(self.name) == bool(self.folder):
+            raise Refused("Datasets: say either name (with revision) or folder.")
+        if self.name and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise Refused(
+                f"revision: {self.revision!r} of {self.name}; needed: the full commit, 40 hexadecimal digits."
+            )
+
+    @property
+    def source(self) -> str:
+        """The data set's name, or the folder's."""
+        return self.folder.name if self.folder else self.name
+
+    def records(self) -> Iterator[Record]:
+        """The rows of the split, streamed."""
+        for number, record in enumerate(self._opened(), start=1):
+            yield f"{self.name or self.folder}, {self.split} row {number}", record
+
+    def _opened(self) -> "datasets.Dataset | datasets.IterableDataset":
+        import datasets
+
+        try:
+            if self.folder and any((self.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+                saved = datasets.load_from_disk(str(self.folder))
+                return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
+            where = {"path": self.name, "revision": self.revision} if self.name else {"path": str(self.folder)}
+            # Streamed, for `datasets` would else keep a copy in a cache of its own.
+            return datasets.load_dataset(**where, name=self.config, split=self.split, streaming=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise Refused(f"{self.name or self.folder}: datasets cannot open split {self.split!r}: {error}") from error

@@ -1,0 +1,156 @@
+"""What makes an artifact, as plain JSON, and its fingerprint.
+
+Identity is what a thing is, not where: in a recipe a path is replaced by what lies there, an
+artifact by its fingerprint and anything else by the SHA-256 of its bytes. So folders may be moved
+and steps renamed, and a step name and a path give the same recipe.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from distill.errors import Refused
+
+Known = Mapping[Path, str]
+"""Fingerprints of artifacts that an experiment has not made yet, by their folders."""
+
+OUTSIDE = ("out", "runtime")
+"""Arguments that change where and how fast, never what: no part of a recipe."""
+
+
+def fingerprint(recipe: Mapping[str, object]) -> str:
+    """SHA-256 of a recipe, as hexadecimal."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=None)
+def _bytes_of(path: Path, changed: int) -> str:
+    """SHA-256 of a file, or of a folder's files and their relative names."""
+    total = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            total.update(file.relative_to(path).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _newest(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return max((file.stat().st_mtime_ns for file in files), default=0)
+
+
+def _path(path: Path, known: Known) -> dict[str, str]:
+    if path in known:
+        return {"artifact": known[path]}
+    if (path / "recipe.json").is_file():
+        return {"artifact": fingerprint(json.loads((path / "recipe.json").read_bytes()))}
+    if path.exists():
+        return {"sha256": _bytes_of(path, _newest(path))}
+    raise Refused(f"{path} does not exist.")
+
+
+def class_path(thing: Callable[..., object]) -> str:
+    """The name by which a config would call a class: its package where that exports it, else its module."""
+    package = thing.__module__.partition(".")[0]
+    exported = getattr(__import__(package), thing.__name__, None)
+    return f"{package if exported is thing else thing.__module__}.{thing.__name__}"
+
+
+def _call(thing: Callable[..., object], arguments: Mapping[str, object], known: Known) -> dict[str, object]:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(thing).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    return {
+        "class_path": class_path(thing),
+        "version": getattr(thing, "VERSION", 1),
+        "init_args": {name: describe(value, known, folders=True) for name, value in {**defaults, **arguments}.items()},
+    }
+
+
+def describe(value: object, known: Known, *, folders: bool = False) -> object:
+    """A setting as JSON: paths by what lies there, classes by path and arguments.
+
+    Args:
+        value: A setting: plain, a path, a dataclass, a class with arguments (`functools.partial`).
+        known: Fingerprints of artifacts not made yet.
+        folders: Whether a text that names an existing folder stands for what the folder holds
+            (the `base` of a model class).
+
+    Raises:
+        Refused: A path leads nowhere.
+    """
+    if isinstance(value, Path):
+        return _path(value, known)
+    if isinstance(value, str) and folders and value and Path(value).is_dir():
+        return _path(Path(value), known)
+    if isinstance(value, functools.partial):
+        return _call(value.func, value.keywords, known)
+    if inspect.isclass(value):
+        return _call(value, {}, known)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        named = {"class": type(value).__name__} if type(value).__mro__[1] is not object else {}
+        return named | {name: describe(held, known) for name, held in fields.items()}
+    if isinstance(value, Mapping):
+        return {str(name): describe(held, known, folders=folders) for name, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [describe(held, known, folders=folders) for held in value]
+    return value
+
+
+def build(verb: str, version: int, settings: Mapping[str, object], known: Known) -> dict[str, object]:
+    """The recipe of one step.
+
+    Args:
+        verb: Name of the stage.
+        version: The stage's `VERSION`, raised when the meaning of its output changes.
+        settings: Every argument with its value, defaults included.
+        known: Fingerprints of artifacts not made yet.
+    """
+    kept = {name: describe(value, known) for name, value in settings.items() if name not in OUTSIDE}
+    return {"verb": verb, "version": version, "settings": kept}
+
+
+def filled(old: Mapping[str, object], defaults: Mapping[str, object]) -> dict[str, object]:
+    """An older recipe with the settings it lacks at today's defaults, so that a new option refuses nothing."""
+    merged = dict(old)
+    for name, value in defaults.items():
+        held = merged.setdefault(name, value)
+        if isinstance(held, Mapping) and isinstance(value, Mapping):
+            merged[name] = filled(held, value)
+    return merged
+
+
+def differences(old: object, new: object, at: str = "") -> list[str]:
+    """One line for each leaf in which two recipes differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = sorted(old.keys() | new.keys())
+        return [line for name in names for line in differences(old.get(name), new.get(name), f"{at}.{name}")]
+    return [] if old == new else [f"{at.lstrip('.')}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def paths(value: object) -> list[Path]:
+    """Every path inside a setting, at any depth."""
+    if isinstance(value, Path):
+        return [value]
+    if isinstance(value, functools.partial):
+        return paths(value.keywords)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [path for field in dataclasses.fields(value) for path in paths(getattr(value, field.name))]
+    if isinstance(value, Mapping):
+        return [path for held in value.values() for path in paths(held)]
+    if isinstance(value, (list, tuple)):
+        return [path for held in value for path in paths(held)]
+    return []

@@ -1,0 +1,69 @@
+"""Settings that change how fast a step runs, never what it makes; no part of any recipe."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How fast, never what, up to floating-point rounding."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Who works through the parts of a dear step: this process, or a Ray cluster (extra `scale`)."""
+    devices: int = 1
+    """GPUs (or CPU processes) on each machine."""
+    nodes: int = 1
+    """Machines."""
+    strategy: str = "auto"
+    """Lightning's: auto, ddp, fsdp, ..."""
+    batch_tokens: int = 4096
+    """Tokens, padding included, that a model reads at once when it does not train."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of a model that does not train; auto is bf16 where the processor computes in it."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device(model: "torch.nn.Module") -> "torch.device":
+    """Where a model's parameters are; the CPU if it has none."""
+    import torch
+
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def best_device() -> "torch.device":
+    """A GPU where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(where: "torch.device", precision: str) -> "contextlib.AbstractContextManager[object]":
+    """The arithmetic of a forward pass.
+
+    Args:
+        where: The device that computes.
+        precision: `auto` (bf16 where the processor computes in it: 2.5 to 3 times as fast, else
+            fp32), `bf16` or `fp32`.
+    """
+    import torch
+
+    wanted = computes_bf16(where) if precision == "auto" else precision == "bf16"
+    return torch.autocast(where.type, torch.bfloat16) if wanted else contextlib.nullcontext()
+
+
+def computes_bf16(where: "torch.device") -> bool:
+    """Whether a device has bf16 arithmetic, rather than emulating it."""
+    import torch
+
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())

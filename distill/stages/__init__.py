@@ -1,0 +1,99 @@
+"""The table of verbs, and what makes a plain function one.
+
+>>> from pathlib import Path
+>>> from distill.stages.label import label                        # doctest: +SKIP
+>>> label(candidates=Path("runs/quickstart/judgements"), negatives=3, out=Path("runs/mine/examples"))  # doctest: +SKIP
+"""
+
+import functools
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ParamSpec
+
+from distill import __version__, artifact, recipe
+from distill.artifact import Facts
+
+VERBS = ("ingest", "train", "generate", "embed", "mine", "judge", "label", "export", "evaluate", "report")
+
+P = ParamSpec("P")
+
+
+def verb(name: str) -> Callable[..., Facts]:
+    """The stage of this name; imported when asked for, since some drag in torch or Lightning."""
+    stage = getattr(importlib.import_module(f"distill.stages.{name}"), name)
+    assert callable(stage)
+    return stage  # type: ignore[no-any-return]
+
+
+def defaults(function: Callable[..., object]) -> dict[str, object]:
+    """A stage's arguments that have a default, with it."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def recipe_of(
+    function: Callable[..., object], settings: Mapping[str, object], known: recipe.Known
+) -> dict[str, object]:
+    """The recipe of one call of a stage."""
+    version = getattr(function, "version", 1)
+    return recipe.build(function.__name__, version, {**defaults(function), **settings}, known)
+
+
+def inputs_of(settings: Mapping[str, object]) -> dict[str, Path]:
+    """The artifacts that a call reads, by argument name."""
+    found = {}
+    for name, value in settings.items():
+        if name not in recipe.OUTSIDE:
+            folders = [path for path in recipe.paths(value) if artifact.is_artifact(path)]
+            found |= {name if len(folders) == 1 else f"{name}[{i}]": folder for i, folder in enumerate(folders)}
+    return found
+
+
+def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
+    """Make a function a verb: claim its folder, skip finished work, and mark what it made complete.
+
+    The function writes tables into `out` and returns facts; called again with the same arguments it
+    returns the facts of the finished work without doing it, and with others it is refused.
+
+    Args:
+        version: Raised by hand when the meaning of the output changes; part of the recipe.
+    """
+
+    def wrap(function: Callable[P, Facts]) -> Callable[P, Facts]:
+        @functools.wraps(function)
+        def call(*args: P.args, **settings: P.kwargs) -> Facts:
+            out = settings["out"]
+            assert isinstance(out, Path), "out: a pathlib.Path, the folder to write"
+            inputs = inputs_of(settings)
+            for folder in inputs.values():
+                artifact.require(folder)
+            made = recipe_of(call, settings, {})
+            standing = recipe.build(function.__name__, version, defaults(function), {})
+            with artifact.claim(out, made, inputs, standing) as work:
+                if work:
+                    began = time.time()
+                    facts = function(*args, **settings)
+                    artifact.finish(out, {**facts, **_circumstances(began)})
+                return artifact.facts(out)
+
+        call.version = version  # type: ignore[attr-defined]
+        return call
+
+    return wrap
+
+
+def _circumstances(began: float) -> dict[str, object]:
+    import platform
+    import resource
+    from importlib import metadata
+
+    named = ("torch", "transformers", "lightning", "sentence-transformers", "pyarrow", "numpy")
+    return {
+        "seconds": round(time.time() - began, 3),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "versions": {"distill": __version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in named},
+    }

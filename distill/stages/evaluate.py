@@ -1,0 +1,354 @@
+"""Models to results: every model on every query of a benchmark, with intervals, sizes and latency."""
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill import artifact, console, tables
+from distill.artifact import Facts
+from distill.errors import Refused
+from distill.models import Model
+from distill.runtime import Runtime
+from distill.stages import stage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from distill.interfaces import Embedder
+    from distill.metrics import Bootstrap
+
+LEXICAL = "bm25"
+COSINE = "cosine"
+WARM_UP = 3  # the first calls allocate
+REPETITIONS = 30
+PATIENCE = 10.0  # seconds after which a slow model's latency is known well enough
+TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
+
+
+@stage(version=1)
+def evaluate(
+    *,
+    passages: Path,
+    examples: Path,
+    models: dict[str, Model],
+    teacher: str = "teacher",
+    lexical: bool = True,
+    depth: int = 100,
+    resamples: int = 2000,
+    latency: bool = True,
+    seed: int = 0,
+    runtime: Runtime = Runtime(),
+    out: Path,
+) -> Facts:
+    """Measure models on a benchmark, one after the other; a killed run goes on with those left.
+
+    Args:
+        passages: Artifact that holds all passages to search.
+        examples: Artifact that holds the queries with their graded passages (kind retrieval), and
+            pairs with people's scores (kind sts); other kinds are left out and counted.
+        models: What is measured, by the name it has in tables: a step that trained it, or a class.
+        teacher: The one of `models` that retention is relative to; empty for none.
+        lexical: Whether BM25 is measured beside them.
+        depth: Passages retrieved for each query.
+        resamples: How often queries are drawn again for the intervals.
+        latency: Whether the time of one query on one CPU core is measured.
+        seed: Of the intervals.
+        runtime: How fast.
+        out: Where the results go.
+
+    Returns:
+        Of each model: nDCG@10 (Spearman where there is no retrieval), retention, size, latency.
+
+    Raises:
+        Refused: `teacher` is not among the models, or there is nothing to measure on.
+    """
+    _check(models, teacher, lexical, depth)
+    artifact.check_refers(examples, "passages", passages)
+    benchmark = _open(passages, examples)
+    names = [*models, *([LEXICAL] if lexical and benchmark.queries else [])]
+    for part in tables.missing(out / "results", len(names)):
+        name = names[part]
+        console.say(f"{name} ({part + 1} of {len(names)})")
+        if name in models:
+            values, costs = _model(name, models[name], benchmark, depth, latency, runtime)
+        else:
+            values, costs = _words(benchmark, depth), {"what": "BM25: words in common"}
+        rows = [
+            (name, asked.task, asked.row, measure, value)
+            for measure, (group, column) in values.items()
+            for asked, value in zip(group, column, strict=True)
+        ]
+        columns = dict(zip(tables.RESULTS.names, zip(*rows, strict=True), strict=True))
+        tables.write(out / "results", tables.RESULTS, columns, part=part, note={"model": name, "costs": costs})
+    summary = _summary(out / "results", benchmark, teacher, resamples, seed)
+    artifact.write_json(out / "metrics.json", summary)
+    facts = _facts(summary)
+    return facts | {
+        "dropped": benchmark.dropped,
+        "refers": {"examples": artifact.fingerprint(examples), "passages": artifact.fingerprint(passages)},
+    }
+
+
+def _check(models: Mapping[str, Model], teacher: str, lexical: bool, depth: int) -> None:
+    if teacher and teacher not in models:
+        raise Refused(
+            f"teacher: {teacher!r} is none of the models ({', '.join(models)}). Name one, or say teacher: ''."
+        )
+    if lexical and LEXICAL in models:
+        raise Refused(f"models: {LEXICAL!r} is the lexical search. Give the model another name, or say lexical: false.")
+    if depth < 10:
+        raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A query with its graded passages, or one side of a pair with its score for the other."""
+
+    row: int
+    task: str
+    text: str
+    judged: dict[int, float]
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    passages: list[str]
+    queries: list[_Asked]
+    pairs: list[_Asked]
+    dropped: dict[str, int]
+
+
+Values = dict[str, tuple[list[_Asked], list[float]]]
+"""Of each measure: who was asked, and what came out for each."""
+
+
+def _open(passages: Path, examples: Path) -> _Benchmark:
+    """Read the benchmark; refuse one with nothing to measure on."""
+    texts = tables.passage_texts(tables.read(passages, "passages"))
+    made = _Benchmark(texts, [], [], {})
+    for row, example in enumerate(tables.read(examples, "examples").to_pylist()):
+        tables.check_rows(f"{examples}, example {row}", example["passages"], len(texts))
+        # Without grades the first passage is the positive, and the others are not.
+        grades = example["scores"] or [1.0, *[0.0] * (len(example["passages"]) - 1)]
+        asked = _Asked(row, example["task"], example["query"], dict(zip(example["passages"], grades, strict=True)))
+        if example["kind"] == "sts" and example["scores"]:
+            made.pairs.append(asked)
+        elif example["kind"] == "retrieval" and max(grades) > 0:
+            made.queries.append(asked)
+        else:
+            rule = "no positive" if example["kind"] == "retrieval" else f"kind {example['kind']}"
+            made.dropped[rule] = made.dropped.get(rule, 0) + 1
+    if not made.queries and not made.pairs:
+        raise Refused(f"{examples} holds no retrieval query with a positive and no scored sts pair: {made.dropped}")
+    return made
+
+
+def _model(
+    name: str, model: Model, benchmark: _Benchmark, depth: int, latency: bool, runtime: Runtime
+) -> tuple[Values, dict[str, object]]:
+    """What one model gets on the benchmark, and what it costs."""
+    import torch
+
+    from distill import models
+    from distill.runtime import best_device
+
+    loaded = models.embedder(model)
+    costs: dict[str, object] = {"what": models.label(model), **_size(loaded)}
+    if latency:
+        costs["latency"] = _latency(loaded, benchmark.queries or benchmark.pairs)
+    loaded.to(best_device())
+    with console.bar(name, len(benchmark.passages) + len(benchmark.queries) + 2 * len(benchmark.pairs)) as bar:
+        values, speed = _answers(loaded, benchmark, depth, runtime, bar)
+    del loaded
+    gc.collect()  # the next model needs the room
+    torch.cuda.empty_cache()
+    return values, {**costs, "passages_per_second": speed}
+
+
+def _answers(
+    model: "Embedder", benchmark: _Benchmark, depth: int, runtime: Runtime, bar: console.Bar
+) -> tuple[Values, float | None]:
+    """What one model gets on the benchmark, and the passages it embeds each second."""
+    from distill import encode, metrics, search
+
+    def embed(texts: Sequence[str], tasks: Sequence[str] | None) -> "np.ndarray":
+        rows = model.tokenize(texts, tasks)
+        return encode.vectors(model, rows, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
+
+    values: Values = {}
+    speed = None
+    if queries := benchmark.queries:
+        began = time.perf_counter()
+        passages = embed(benchmark.passages, None)
+        speed = round(len(passages) / (time.perf_counter() - began), 1)
+        asked = embed([query.text for query in queries], [query.task for query in queries])
+        rows, _ = search.top_k(asked, passages, min(depth, len(passages)))
+        found = metrics.retrieval(rows, [query.judged for query in queries], depth)
+        values |= {measure: (queries, column.tolist()) for measure, column in found.items()}
+    if pairs := benchmark.pairs:
+        tasks = [pair.task for pair in pairs]
+        others = [benchmark.passages[next(iter(pair.judged))] for pair in pairs]
+        cosines = (embed([pair.text for pair in pairs], tasks) * embed(others, tasks)).sum(1)
+        values[COSINE] = pairs, cosines.tolist()
+    return values, speed
+
+
+def _words(benchmark: _Benchmark, depth: int) -> Values:
+    """What BM25 gets; a passage that shares no word with the query counts as not found."""
+    import numpy as np
+
+    from distill import metrics, search
+
+    asked = [query.text for query in benchmark.queries]
+    rows, scores = search.lexical(asked, benchmark.passages, min(depth, len(benchmark.passages)))
+    found = metrics.retrieval(np.where(scores > 0, rows, -1), [query.judged for query in benchmark.queries], depth)
+    return {measure: (benchmark.queries, column.tolist()) for measure, column in found.items()}
+
+
+def _size(model: "Embedder") -> dict[str, object]:
+    """Parameters, bytes and width; of an exported file, the file's bytes."""
+    from torch import nn
+
+    looked_up = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(p.numel() for p in parameters) or None,
+        "parameters_computing": sum(p.numel() for p in parameters if id(p) not in looked_up) or None,
+        "bytes": getattr(model, "file_bytes", None) or sum(p.numel() * p.element_size() for p in parameters) or None,
+        "dim": model.dim,
+    }
+
+
+def _latency(model: "Embedder", asked: Sequence[_Asked]) -> dict[str, float]:
+    """Milliseconds from the text of one query to its vector, on one CPU core, in the weights' own arithmetic."""
+    import numpy as np
+    import torch
+
+    query = sorted(asked, key=lambda each: len(each.text))[len(asked) // 2]
+    model.cpu()
+    taken: list[float] = []
+    with _one_core(), torch.inference_mode():
+        started = time.perf_counter()
+        while len(taken) < WARM_UP + REPETITIONS:
+            began = time.perf_counter()
+            model(model.tokenize([query.text], [query.task]).take(np.zeros(1, np.int64)))
+            taken.append(1000 * (time.perf_counter() - began))
+            if len(taken) > 2 * WARM_UP and time.perf_counter() - started > PATIENCE:
+                break
+    warm = taken[WARM_UP:]
+    return {"p50": float(np.median(warm)), "p95": float(np.quantile(warm, 0.95)), "repetitions": len(warm)}
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _summary(results: Path, benchmark: _Benchmark, teacher: str, resamples: int, seed: int) -> dict[str, object]:
+    """What `metrics.json` says: of each model what it costs, of each measure every value and difference."""
+    columns = _columns(results)
+    held = _bootstraps(columns, benchmark, resamples, seed)
+    return {
+        "main": next(iter(held)),
+        "teacher": teacher,
+        "queries": len(benchmark.queries),
+        "pairs": len(benchmark.pairs),
+        "passages": len(benchmark.passages),
+        "resamples": resamples,
+        "models": {str(note["model"]): note["costs"] for note in tables.notes(results)},
+        "measures": {measure: _compared(bootstrap, teacher) for measure, bootstrap in held.items()},
+        "tasks": _by_task(columns, benchmark),
+    }
+
+
+def _columns(results: Path) -> dict[str, dict[str, "np.ndarray"]]:
+    """By measure and model, one value for each query."""
+    import numpy as np
+
+    rows = tables.opened(results)
+    found: dict[str, dict[str, list[float]]] = {}
+    for model, measure, value in zip(*(rows[name].to_pylist() for name in ("model", "measure", "value")), strict=True):
+        found.setdefault(measure, {}).setdefault(model, []).append(value)
+    return {measure: {model: np.array(held) for model, held in models.items()} for measure, models in found.items()}
+
+
+def _bootstraps(
+    columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: _Benchmark, resamples: int, seed: int
+) -> dict[str, "Bootstrap"]:
+    """Every measure of every model, drawn again; nDCG@10 first where there is retrieval."""
+    import numpy as np
+
+    from distill import metrics
+
+    held = {name: metrics.bootstrap(models, resamples, seed) for name, models in columns.items() if name != COSINE}
+    if COSINE in columns:
+        tasks = np.array([pair.task for pair in benchmark.pairs])
+        scores = np.array([next(iter(pair.judged.values())) for pair in benchmark.pairs])
+        parts = []
+        for number, task in enumerate(dict.fromkeys(tasks.tolist())):
+            inside = tasks == task
+            cosines = {model: column[inside] for model, column in columns[COSINE].items()}
+            parts.append(metrics.bootstrap_spearman(cosines, scores[inside], resamples, seed + number))
+        held["spearman"] = metrics.average(parts)
+    return held
+
+
+def _compared(held: "Bootstrap", teacher: str) -> dict[str, dict[str, object]]:
+    """Of each model its value, what it keeps of the teacher's, and how far it is above each other."""
+    made: dict[str, dict[str, object]] = {}
+    for model in held.models:
+        kept = held.retention(model, teacher) if teacher else None
+        above = {other: asdict(held.difference(model, other)) for other in held.models if other != model}
+        made[model] = {**asdict(held.mean(model)), "retention": asdict(kept) if kept else None, "above": above}
+    return made
+
+
+def _by_task(columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: _Benchmark) -> dict[str, object]:
+    """The main measure by task, where there are a few."""
+    import numpy as np
+
+    tasks = np.array([query.task for query in benchmark.queries])
+    named = sorted(set(tasks.tolist()))
+    if not 1 < len(named) <= TASKS_TOLD_APART:
+        return {}
+    models = next(iter(columns.values()))
+    return {
+        task: {"queries": int((tasks == task).sum())}
+        | {"models": {model: float(column[tasks == task].mean()) for model, column in models.items()}}
+        for task in named
+    }
+
+
+def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
+    """The main table, printed and given back."""
+    main, measured = summary["main"], summary["measures"][summary["main"]]
+    models = {}
+    for name, costs in summary["models"].items():
+        if name in measured:
+            kept = {key: measured[name][key] for key in ("value", "low", "high", "retention")}
+            models[name] = kept | {"bytes": costs.get("bytes"), "latency": costs.get("latency")}
+    rows = [
+        (
+            name,
+            f"{held['value']:.3f} [{held['low']:.3f}, {held['high']:.3f}]",
+            f"{held['retention']['value']:.1%}" if held["retention"] else "-",
+            f"{held['bytes'] / 1e6:.1f} MB" if held["bytes"] else "-",
+            f"{held['latency']['p50']:.1f}" if held["latency"] else "-",
+        )
+        for name, held in models.items()
+    ]
+    title = f"{summary['queries'] or summary['pairs']:,} queries, {summary['passages']:,} passages"
+    console.table(title, ("model", f"{main} [95 %]", "retention", "size", "ms a query, one core"), rows)
+    counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "passages")}
+    return {**counted, "models": models}

@@ -1,0 +1,329 @@
+"""Foreign text to passages, queries and examples; a benchmark's text is kept out."""
+
+import hashlib
+import shutil
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from distill import artifact, console, overlap, pairing, recipe, tables
+from distill.artifact import Facts
+from distill.errors import Refused
+from distill.readers import Labelled, Pair, Passage, Reader, Retrieval, Row
+from distill.stages import stage
+
+PART = 50_000
+"""Rows of a part, which is what is held in memory of a table."""
+
+AT_ONCE = 4096
+"""Rows that are looked for in a benchmark together."""
+
+LONGEST = 100_000
+"""Characters of a text at most: what is longer is a book or a broken file, and no model reads it whole."""
+
+DROPPED = -1
+
+
+@stage(version=1)
+def ingest(
+    *, sources: tuple[Reader, ...], exclude: tuple[Path, ...] = (), negatives: int = 7, seed: int = 0, out: Path
+) -> Facts:
+    """Bring data in: passages, what is known to be asked of them, and examples to train on or evaluate with.
+
+    Each text is kept once. A labelled text, and either text of a pair, is a passage as well.
+
+    Args:
+        sources: Readers (`distill.readers`), in order.
+        exclude: Artifacts, benchmarks above all, whose texts may not be in this one: passages and queries
+            that occur in them are dropped and counted.
+        negatives: For labelled texts and pairs, texts of other classes drawn for each query. NV-Embed used 7.
+        seed: Of those draws.
+        out: The artifact.
+
+    Returns:
+        Rows of each table and kind, rows dropped by rule, licences.
+    """
+    if negatives < 1:
+        raise Refused(f"negatives: {negatives}; needed: at least 1, for labelled texts have no others.")
+    for name in ("passages", "queries", "examples"):
+        shutil.rmtree(out / name, ignore_errors=True)  # parts of a run that was killed: they are made anew
+    intake = _Intake(out, overlap.index(_texts(exclude)) if exclude else None)
+    with console.bar("ingest", len(sources)) as progress:
+        for source in sources:
+            intake.take(source)
+            progress.step(note=f"{intake.passages.rows:,} passages")
+    intake.pair(negatives, seed)
+    licences = sorted({source.licence for source in sources if source.licence})
+    own = artifact.fingerprint(out)
+    return {**intake.facts(), "licences": licences, "refers": {"passages": own, "queries": own}}
+
+
+def _texts(excluded: Iterable[Path]) -> Iterator[list[str]]:
+    """The texts of passages and queries of artifacts, a few thousand at a time."""
+    for folder in excluded:
+        columns = [tables.read(folder, "passages")["text"]]
+        if (folder / "examples").is_dir():
+            columns.append(tables.read(folder, "examples")["query"])
+        for column in columns:
+            for start in range(0, len(column), AT_ONCE):
+                yield tables.texts(column.slice(start, AT_ONCE))
+
+
+class _Table:
+    """A table that grows by rows and is written in parts."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.folder, self.schema, self.rows = folder, schema, 0
+        self._waiting: list[tuple[object, ...]] = []
+        self._parts = 0
+
+    def add(self, *row: object) -> int:
+        """The number of the row."""
+        self._waiting.append(row)
+        self.rows += 1
+        if len(self._waiting) == PART:
+            self.flush()
+        return self.rows - 1
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            columns = dict(zip(self.schema.names, map(list, zip(*self._waiting, strict=True)), strict=True))
+            tables.write(self.folder, self.schema, columns, part=self._parts)
+            self._waiting, self._parts = [], self._parts + 1
+
+
+class _Intake:
+    """The tables as they are filled: each text once, and a rule for whatever is dropped."""
+
+    def __init__(self, out: Path, excluded: overlap.Index | None) -> None:
+        self.out = out
+        self.passages = _Table(out / "passages", tables.PASSAGES)
+        self.queries = _Table(out / "queries", tables.QUERIES)
+        self.examples = _Table(out / "examples", tables.EXAMPLES)
+        self.dropped: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self._excluded = excluded
+        self._leaked: dict[str, str] = {}  # texts of the rows at hand that occur in a benchmark, by which rule
+        self._rows: dict[bytes, int] = {}  # digest of title and text: row, or DROPPED
+        self._keys: dict[str, bytes] = {}  # of the source at hand: digest
+        self._asked: set[bytes] = set()
+        self._groups = 0
+        self._labelled: dict[tuple[str, str], tuple[array[int], array[int], dict[str, int]]] = {}
+        self._pairs: dict[str, tuple[array[int], array[int], array[float]]] = {}
+
+    def take(self, source: Reader) -> None:
+        """All rows of a source.
+
+        Raises:
+            Refused: It has no row, gives one key to two texts, or names a passage that it did not give.
+        """
+        if source.limit is not None and source.limit < 1:
+            raise Refused(f"limit: {source.limit} of {type(source).__name__}; needed: at least 1, or none at all.")
+        self._keys = {}
+        rows, given = source.read(), 0
+        while batch := list(islice(rows, AT_ONCE)):
+            given += len(batch)
+            self._leaked = self._leaks(batch)
+            for row in batch:
+                self._take(row)
+        if not given:
+            where = ", ".join(map(str, recipe.paths(source)))
+            raise Refused(f"{type(source).__name__} {where}: no rows. Check the file, the split and the limit.")
+
+    def _take(self, row: Row) -> None:
+        if isinstance(row, Passage):
+            self._row(row, given=True)
+        elif isinstance(row, Retrieval):
+            self._ask(row)
+        elif isinstance(row, Labelled):
+            self._label(row)
+        else:
+            self._pair(row)
+
+    def _leaks(self, batch: Sequence[Row]) -> dict[str, str]:
+        if self._excluded is None:
+            return {}
+        texts = list({text for row in batch for text in _said(row)})
+        found = overlap.find(self._excluded, texts)
+        rules = {"in a benchmark, word for word": found.same, "in a benchmark, in part": found.partly}
+        return {texts[at]: rule for rule, mask in rules.items() for at in np.flatnonzero(mask)}
+
+    def _fault(self, text: str) -> str | None:
+        """The rule by which a text is dropped, if any."""
+        if not text.strip():
+            return "empty"
+        if len(text) > LONGEST:
+            return "too long"
+        return self._leaked.get(text, None if _is_storable(text) else "with invalid characters")
+
+    def _row(self, passage: Passage, *, given: bool = False) -> int:
+        """The row of a passage, which is written if it is new; DROPPED if it may not be there.
+
+        Args:
+            passage: It.
+            given: Whether it is a row of its source, and so counted each time, not part of one.
+        """
+        title, text = (passage.title, passage.text) if passage.text.strip() else ("", passage.title)
+        digest = _digest(title, text)
+        if given:
+            self._name(passage, digest)
+        if digest not in self._rows or (given and self._rows[digest] == DROPPED):
+            fault = self._fault(text) or (None if _is_storable(title) else "with invalid characters")
+            if fault:
+                self.dropped[f"passage {fault}"] += 1
+            row = (passage.source, passage.key, title, text)
+            self._rows[digest] = DROPPED if fault else self.passages.add(*row)
+        elif given:
+            self.dropped["passage repeated"] += 1
+        return self._rows[digest]
+
+    def _name(self, passage: Passage, digest: bytes) -> None:
+        if self._keys.setdefault(passage.key, digest) != digest:
+            raise Refused(f"{passage.at}: id {passage.key!r} came before with another text. Give each text its own id.")
+
+    def _named(self, passage: Passage | str, at: str) -> int:
+        if isinstance(passage, Passage):
+            return self._row(passage)
+        if passage not in self._keys:
+            raise Refused(f"{at}: no passage {passage!r} in the corpus. Take the line out, or add the passage.")
+        return self._rows[self._keys[passage]]
+
+    def _ask(self, row: Retrieval) -> None:
+        rows = [self._named(passage, row.at) for passage in (*row.positives, *row.negatives)]
+        grades = {
+            at: grade for at, grade in reversed(list(zip(rows, row.grades, strict=False)))
+        }  # the best comes first
+        right = [at for at in dict.fromkeys(rows[: len(row.positives)]) if at != DROPPED]
+        wrong = [at for at in dict.fromkeys(rows[len(row.positives) :]) if at not in (DROPPED, *right)]
+        if fault := self._fault(row.query) or (None if right else "without a passage left"):
+            self.dropped[f"query {fault}"] += 1
+        elif self._is_repeated(row, right):
+            self.dropped["query repeated"] += 1
+        elif row.grades:
+            origins = [self.queries.add(row.task, row.query, at) for at in right]
+            self._retrieval(row, [*right, *wrong], [grades[at] for at in (*right, *wrong)], -1, origins[0])
+        else:
+            group = self._group() if len(right) > 1 else -1  # one query's positives are not each other's negatives
+            for at in right:
+                self._retrieval(row, [at, *wrong], [], group, self.queries.add(row.task, row.query, at))
+
+    def _is_repeated(self, row: Retrieval, right: list[int]) -> bool:
+        digest = _digest(row.task, row.query, *map(str, right))
+        seen = digest in self._asked
+        self._asked.add(digest)
+        return seen
+
+    def _retrieval(self, row: Retrieval, passages: list[int], grades: list[float], group: int, origin: int) -> None:
+        self._example("retrieval", row.task, row.query, passages, grades, True, False, group, origin)
+
+    def _example(self, kind: str, *values: object) -> None:
+        self.kinds[kind] += 1
+        self.examples.add(kind, *values)
+
+    def _group(self) -> int:
+        self._groups += 1
+        return self._groups - 1
+
+    def _label(self, row: Labelled) -> None:
+        at = self._row(row.passage)
+        if at != DROPPED:
+            rows, labels, names = self._labelled.setdefault((row.kind, row.task), (array("l"), array("l"), {}))
+            rows.append(at)
+            labels.append(names.setdefault(row.label, len(names)))
+
+    def _pair(self, row: Pair) -> None:
+        first, second = self._row(row.first), self._row(row.second)
+        if DROPPED in (first, second):
+            self.dropped["pair without both texts"] += 1
+        elif row.benchmark:
+            self._example("sts", row.task, row.first.text, [second], [row.score], False, True, -1, -1)
+        else:
+            firsts, seconds, scores = self._pairs.setdefault(row.task, (array("l"), array("l"), array("d")))
+            firsts.append(first)
+            seconds.append(second)
+            scores.append(row.score)
+
+    def pair(self, negatives: int, seed: int) -> None:
+        """Examples of the labelled texts and the pairs, once all are there.
+
+        Raises:
+            Refused: A task has too few classes.
+        """
+        self.passages.flush()
+        for number, ((kind, task), (rows, labels, _)) in enumerate(self._labelled.items()):
+            with _naming(kind, task):
+                made = pairing.of_labels(np.asarray(rows), np.asarray(labels), negatives, seed + number)
+            self._paired(kind, task, made)
+        for number, (task, (first, second, scores)) in enumerate(self._pairs.items()):
+            with _naming("sts", task):
+                given = np.asarray(first), np.asarray(second), np.asarray(scores)
+                made = pairing.of_pairs(*given, negatives, seed + number)
+            self._paired("sts", task, made)
+
+    def _paired(self, kind: str, task: str, made: pairing.Paired) -> None:
+        texts = tables.opened(self.out / "passages")["text"]
+        for start in range(0, len(made.queries), PART):
+            part = slice(start, start + PART)
+            queries = tables.texts(texts.take(pa.array(made.queries[part])))
+            groups = (made.groups[part] + self._groups).tolist()
+            for query, listed, group in zip(queries, made.passages[part].tolist(), groups, strict=True):
+                self._example(kind, task, query, listed, [], False, kind == "sts", group, -1)
+        self._groups += int(made.groups.max()) + 1
+        self.dropped.update(made.dropped)
+
+    def facts(self) -> dict[str, object]:
+        """Rows written and rows dropped, once the last parts are on disk.
+
+        Raises:
+            Refused: Every passage was dropped.
+        """
+        dropped = {rule: count for rule, count in sorted(self.dropped.items()) if count}
+        if not self.passages.rows:
+            raise Refused(f"no passage is left; dropped: {dropped}. Check what the sources read.")
+        for table in (self.passages, self.queries, self.examples):
+            table.flush()
+        rows = {table.folder.name: table.rows for table in (self.passages, self.queries, self.examples)}
+        return {**rows, "kinds": dict(self.kinds), "dropped": dropped}
+
+
+@contextmanager
+def _naming(kind: str, task: str) -> Iterator[None]:
+    """Say of which task a room of arithmetic, which knows rows alone, complains."""
+    try:
+        yield
+    except Refused as error:
+        raise Refused(f"{kind} {task!r}: {error}") from error
+
+
+def _digest(*texts: str) -> bytes:
+    return hashlib.blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a text is UTF-8 without NUL, which other programs end a text at."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, as JSON can spell one
+        return False
+
+
+def _said(row: Row) -> Iterator[str]:
+    """The texts of a row."""
+    if isinstance(row, Passage):
+        yield row.text if row.text.strip() else row.title
+    elif isinstance(row, Retrieval):
+        yield row.query
+        for passage in (*row.positives, *row.negatives):
+            if isinstance(passage, Passage):
+                yield passage.text
+    elif isinstance(row, Labelled):
+        yield row.passage.text
+    else:
+        yield from (row.first.text, row.second.text)

@@ -1,0 +1,247 @@
+"""Examples or cached vectors to a model: teacher and student, each of their stages, and the controls."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill import artifact, tables
+from distill.artifact import Facts
+from distill.errors import Refused
+from distill.models import Model
+from distill.objective import Objective, Schedule
+from distill.runtime import Runtime
+from distill.stages import stage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from distill.batches import ExampleBatches, Lookup, TextBatches
+    from distill.interfaces import Embedder
+    from distill.listing import Listing
+    from distill.tokens import Texts
+
+CHUNK = 20_000  # texts tokenised at once: bounds memory, whatever the size of the corpus
+
+
+@stage(version=1)
+def train(
+    *,
+    model: Model,
+    passages: Path,
+    examples: tuple[Path, ...] = (),
+    queries: tuple[Path, ...] = (),
+    vectors: tuple[Path, ...] = (),
+    kinds: tuple[str, ...] = (),
+    objective: Objective = Objective(),
+    schedule: Schedule = Schedule(),
+    seed: int = 0,
+    runtime: Runtime = Runtime(),
+    out: Path,
+) -> Facts:
+    """Train an embedder.
+
+    With `examples`: contrastive and KL on queries and their lists. Without: regression on `vectors`,
+    where row i of a vectors table belongs to row i of `passages` or of one of `queries`.
+    A step that goes on from another's model takes its weights and starts a fresh optimizer.
+
+    Args:
+        model: The step whose model is trained further, or a class to start from.
+        passages: What the examples' row numbers count.
+        examples: Artifacts that hold examples; blended.
+        queries: Artifacts whose queries have vectors.
+        vectors: A teacher's vectors of the passages and of the queries, in any order.
+        kinds: Kinds of example that are used; all if empty.
+        objective: The losses and their weights.
+        schedule: Steps, size, rate.
+        seed: Of order, dropout and projector.
+        runtime: Devices and strategy.
+        out: The artifact.
+
+    Returns:
+        Examples used and dropped, steps skipped, the temperature used, parameters, final losses.
+    """
+    from distill import fit, models
+
+    if not examples and not vectors:
+        raise Refused(
+            "train: neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on."
+        )
+    if objective.regression and not vectors:
+        raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
+    embedder = models.embedder(model)
+    told: dict[str, object] = {}
+    if examples:
+        batches, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, out)
+        objective = replace(objective, teacher_temperature=_temperature(objective, batches, told))
+    else:
+        batches = _texts(embedder, passages, queries, vectors, schedule, seed, out)
+        objective = replace(objective, contrastive=0.0, kl=0.0)
+        told = {"texts": batches.rows}
+    dim = _dim(vectors) if objective.regression else None
+    curve, skipped = fit.fit(
+        embedder, batches, objective, schedule, name=out.name, folder=out, teacher_dim=dim, seed=seed, runtime=runtime
+    )
+    models.save(embedder, out)
+    step, measure, value = zip(*curve, strict=True)
+    tables.write(out / "curves", tables.CURVES, {"step": step, "measure": measure, "value": value})
+    last = {name: round(amount, 5) for at, name, amount in curve if at == step[-1]}
+    return told | {"skipped_steps": skipped, "last": last, "refers": {"passages": artifact.fingerprint(passages)}}
+
+
+def _temperature(objective: Objective, batches: "ExampleBatches", told: dict[str, object]) -> float:
+    """The teacher's temperature: as given, or the one that leaves the wanted entropy."""
+    from distill import scores
+
+    if not objective.kl:
+        return 1.0
+    if batches.scores is None:
+        raise Refused("train: objective.kl needs examples with scores. Make them with `label`.")
+    if objective.teacher_temperature != "auto":
+        return float(objective.teacher_temperature)
+    listed, present = batches.score_lists()
+    found = scores.auto_temperature(listed, present)
+    told["teacher_temperature"] = round(found, 6)
+    told["teacher_entropy"] = round(float(scores.entropies(listed, present, found).mean()), 4)
+    return found
+
+
+def _examples(
+    embedder: "Embedder",
+    passages: Path,
+    examples: tuple[Path, ...],
+    vectors: tuple[Path, ...],
+    kinds: tuple[str, ...],
+    objective: Objective,
+    schedule: Schedule,
+    seed: int,
+    out: Path,
+) -> tuple["ExampleBatches", dict[str, object]]:
+    from distill import listing
+    from distill.batches import ExampleBatches
+    from distill.tokens import tokenized
+
+    for folder in examples:
+        artifact.check_refers(folder, "passages", passages)
+    corpus = tables.read(passages, "passages")
+    held = [tables.read(folder, "examples") for folder in examples]
+    rows = listing.read(held, [str(folder) for folder in examples], len(corpus), kinds, in_batch=objective.in_batch)
+    if not len(rows.query):
+        raise Refused(f"train: no example is left of {rows.dropped}. Look at `kinds` and at what the examples hold.")
+    batches = ExampleBatches(
+        queries=tokenized(out / "tokens" / "queries", embedder, _pieces(rows.query, rows.task)),
+        passages=tokenized(out / "tokens" / "passages", embedder, _listed_texts(corpus, rows)),
+        lists=rows.lists,
+        starts=rows.starts,
+        in_batch=rows.in_batch,
+        group=rows.group,
+        same=rows.same,
+        size=schedule.queries,
+        negatives=schedule.negatives,
+        seed=seed,
+        scores=rows.scores,
+        query_targets=_query_targets(examples, vectors, rows),
+        passage_targets=_passage_targets(passages, vectors, rows),
+    )
+    return batches, {"examples": len(rows.query), "dropped": rows.dropped}
+
+
+def _pieces(texts: list[str], tasks: list[str]) -> Iterator["Texts"]:
+    for start in range(0, len(texts), CHUNK):
+        yield texts[start : start + CHUNK], tasks[start : start + CHUNK]
+
+
+def _listed_texts(corpus: "tables.pa.Table", rows: "Listing") -> Iterator["Texts"]:
+    """The distinct passages: bare ones first, then those that are read as queries."""
+    for start in range(0, rows.bare, CHUNK):
+        yield tables.passage_texts(corpus, rows.passage_row[start : min(start + CHUNK, rows.bare)]), None
+    for start in range(rows.bare, len(rows.passage_row), CHUNK):
+        end = start + CHUNK
+        yield (
+            tables.passage_texts(corpus, rows.passage_row[start:end]),
+            rows.passage_task[start - rows.bare : end - rows.bare],
+        )
+
+
+def _vectors_of(vectors: tuple[Path, ...], table: str, folder: Path) -> Path | None:
+    """The vectors artifact that embeds this table of this artifact."""
+    wanted = artifact.fingerprint(folder)
+    for candidate in vectors:
+        refers = artifact.facts(candidate).get("refers")
+        if isinstance(refers, dict) and refers.get("embedded") == f"{table}:{wanted}":
+            return candidate
+    return None
+
+
+def _open(vectors: Path) -> "np.ndarray":
+    return tables.matrix(tables.read(vectors, "vectors")["vector"])
+
+
+def _dim(vectors: tuple[Path, ...]) -> int:
+    return int(_open(vectors[0]).shape[1])
+
+
+def _passage_targets(passages: Path, vectors: tuple[Path, ...], rows: "Listing") -> "Lookup | None":
+    import numpy as np
+
+    from distill.batches import Lookup
+
+    found = _vectors_of(vectors, "passages", passages)
+    if found is None:
+        return None
+    bare = np.arange(len(rows.passage_row)) < rows.bare
+    return Lookup([_open(found)], np.where(bare, 0, -1), rows.passage_row)
+
+
+def _query_targets(examples: tuple[Path, ...], vectors: tuple[Path, ...], rows: "Listing") -> "Lookup | None":
+    import numpy as np
+
+    from distill.batches import Lookup
+
+    held: list[np.ndarray] = []
+    table = np.full(len(rows.query), -1, np.int64)
+    for number, folder in enumerate(examples):
+        refers = artifact.facts(folder).get("refers")
+        asked = refers.get("queries") if isinstance(refers, dict) else None
+        for candidate in vectors:
+            told = artifact.facts(candidate).get("refers")
+            if isinstance(told, dict) and told.get("embedded") == f"queries:{asked or artifact.fingerprint(folder)}":
+                table[(rows.artifact == number) & (rows.origin >= 0)] = len(held)
+                held.append(_open(candidate))
+                break
+    return Lookup(held, table, rows.origin) if held else None
+
+
+def _texts(
+    embedder: "Embedder",
+    passages: Path,
+    queries: tuple[Path, ...],
+    vectors: tuple[Path, ...],
+    schedule: Schedule,
+    seed: int,
+    out: Path,
+) -> "TextBatches":
+    from distill.batches import TextBatches
+    from distill.tokens import tokenized
+
+    tokens, targets, unused = [], [], list(vectors)
+    for number, (table, folder) in enumerate([("passages", passages), *(("queries", folder) for folder in queries)]):
+        found = _vectors_of(vectors, table, folder)
+        if found is None:
+            raise Refused(f"train: none of `vectors` embeds the {table} of {folder}. Add the embed step that does.")
+        unused.remove(found)
+        held = tables.read(folder, table)
+        texts = tables.passage_texts(held) if table == "passages" else tables.texts(held["query"])
+        tasks = None if table == "passages" else tables.texts(held["task"])
+        pieces = (
+            _pieces(texts, tasks)
+            if tasks is not None
+            else ((texts[i : i + CHUNK], None) for i in range(0, len(texts), CHUNK))
+        )
+        tokens.append(tokenized(out / "tokens" / f"{table}_{number}", embedder, pieces))
+        targets.append(_open(found))
+    if unused:
+        raise Refused(
+            f"train: vectors {unused[0]} embeds neither `passages` nor one of `queries`. Name what it embeds, or leave it out."
+        )
+    return TextBatches(tokens, targets, schedule.queries, seed)

@@ -1,0 +1,257 @@
+"""The schemas of every table that passes between stages, and how their parts are written and opened.
+
+Arrow files, memory-mapped: rows are read in random order without copying. A row number of
+`passages` is that passage's id everywhere else. Only this file and `batches.py` spell column names.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from distill import artifact
+from distill.errors import Refused
+
+if TYPE_CHECKING:
+    import datasets
+
+PASSAGES = pa.schema([("source", pa.string()), ("key", pa.string()), ("title", pa.string()), ("text", pa.string())])
+"""What may be retrieved: where it came from, its id there, a title that may be empty, the text."""
+
+QUERIES = pa.schema([("task", pa.string()), ("query", pa.string()), ("seed", pa.int64())])
+"""What is asked: the instruction, the text, and the passage it was written from (or its known positive)."""
+
+EXAMPLES = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("task", pa.string()),
+        ("query", pa.string()),
+        ("passages", pa.list_(pa.int64())),
+        ("scores", pa.list_(pa.float32())),
+        ("in_batch", pa.bool_()),
+        ("symmetric", pa.bool_()),
+        ("group", pa.int64()),
+        ("origin", pa.int64()),
+    ]
+)
+"""The one training schema, and a benchmark's too.
+
+`passages`: rows of the passages table, the positive first. `scores`: the raw score of each, or empty;
+of a benchmark, grades. `in_batch`: may the passages of batch-mates be negatives? `symmetric`: are the
+passages read as queries too (STS)? `group`: class or cluster, -1 if none; batch-mates of one group are
+no negatives. `origin`: row of the queries table, -1 if none.
+"""
+
+CURVES = pa.schema([("step", pa.int64()), ("measure", pa.string()), ("value", pa.float32())])
+"""What was measured while training."""
+
+RESULTS = pa.schema(
+    [
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("query", pa.int64()),
+        ("measure", pa.string()),
+        ("value", pa.float32()),
+    ]
+)
+"""What was measured of each model on each query (a row of the examples evaluated)."""
+
+KINDS = ("retrieval", "classification", "clustering", "sts")
+
+
+def vectors(dim: int) -> pa.Schema:
+    """Row i is the vector of row i of the table that was embedded."""
+    return pa.schema([("vector", pa.list_(pa.float16(), dim))])
+
+
+def candidates(depth: int, similarity: Mapping[str, str]) -> pa.Schema:
+    """The query table, wider: the passages found for each query, the most similar first.
+
+    Args:
+        depth: Passages for each query.
+        similarity: What the similarities mean: model, scale.
+    """
+    return pa.schema(
+        [
+            *QUERIES,
+            ("passages", pa.list_(pa.int64(), depth)),
+            pa.field("similarities", pa.list_(pa.float32(), depth), metadata=dict(similarity)),
+            ("seed_rank", pa.int32()),
+            ("seed_similarity", pa.float32()),
+        ]
+    )
+
+
+def judgements(depth: int, similarity: Mapping[str, str], judged: Mapping[str, str]) -> pa.Schema:
+    """The candidates, wider: what a language model says of each pair, raw.
+
+    Args:
+        depth: Passages for each query.
+        similarity: What the similarities mean.
+        judged: What likelihoods and relevances mean: model, prompt hash, scale.
+    """
+    return pa.schema(
+        [
+            *candidates(depth, similarity),
+            pa.field("likelihoods", pa.list_(pa.float32(), depth), metadata=dict(judged)),
+            pa.field("relevances", pa.list_(pa.float32(), depth), metadata=dict(judged)),
+        ]
+    )
+
+
+def _part(folder: Path, number: int, ending: str) -> Path:
+    return folder / f"part-{number:05d}.{ending}"
+
+
+def missing(folder: Path, parts: int) -> list[int]:
+    """Numbers of the parts that are not committed yet; a part without its note is done again."""
+    return [number for number in range(parts) if not _part(folder, number, "json").is_file()]
+
+
+def notes(folder: Path) -> list[dict[str, object]]:
+    """What each committed part says of itself, in order."""
+    return [artifact.read_json(file) for file in sorted(folder.glob("part-*.json"))]
+
+
+def write(
+    folder: Path,
+    schema: pa.Schema,
+    columns: Mapping[str, object] | pa.Table,
+    *,
+    part: int = 0,
+    note: Mapping[str, object] | None = None,
+) -> None:
+    """Write one part of a table, then the note that commits it.
+
+    Args:
+        folder: The table's folder inside its artifact.
+        schema: One of this file's schemas.
+        columns: A column for each field: a list, an array, or (rows, width) for fixed-size lists.
+        part: Its number.
+        note: What was dropped and why, seconds, and the like.
+
+    Raises:
+        ValueError: A column is missing, is of another type, or of another length.
+    """
+    table = columns if isinstance(columns, pa.Table) else _table(schema, columns)
+    if table.schema != schema:
+        raise ValueError(f"columns {table.schema} do not match {schema}")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _part(folder, part, "arrow")
+    with artifact.replacing(file) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(table, max_chunksize=65536)
+    size = {"rows": table.num_rows, "bytes": file.stat().st_size, "sha256": artifact.digest(file)}
+    artifact.write_json(_part(folder, part, "json"), size | dict(note or {}))
+
+
+def _table(schema: pa.Schema, columns: Mapping[str, object]) -> pa.Table:
+    if absent := [name for name in schema.names if name not in columns]:
+        raise ValueError(f"no column {', '.join(absent)}")
+    return pa.Table.from_arrays([_array(field, columns[field.name]) for field in schema], schema=schema)
+
+
+def _array(field: pa.Field, values: object) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values.cast(field.type)
+    if pa.types.is_fixed_size_list(field.type) and isinstance(values, np.ndarray):
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
+    return pa.array(values, field.type)
+
+
+def read(folder: Path, *names: str) -> pa.Table:
+    """Open a table of a finished artifact, memory-mapped.
+
+    Args:
+        folder: The artifact.
+        names: Names of tables; the first that the artifact holds is opened.
+
+    Raises:
+        Refused: The artifact is missing, unfinished or harmed, or holds none of them.
+    """
+    return opened(artifact.holds(folder, *names))
+
+
+def opened(table: Path) -> pa.Table:
+    """The committed parts of a table as one, memory-mapped; of an artifact still being written, too."""
+    parts = []
+    for note in sorted(table.glob("part-*.json")):
+        try:
+            source = pa.memory_map(str(note.with_suffix(".arrow")))
+            parts.append(pa.ipc.open_file(source).read_all())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise Refused(
+                f"{note.with_suffix('.arrow')} cannot be read: {error}. Delete it with its note, run again."
+            ) from error
+    if not parts:
+        raise Refused(f"{table} holds no rows. Look at what its step dropped: distill show {table.parent}")
+    return pa.concat_tables(parts)
+
+
+def dataset(folder: Path, *names: str) -> "datasets.Dataset":
+    """A table of a finished artifact as a Hugging Face `Dataset`, over the same mapped memory."""
+    import datasets
+    from datasets.table import InMemoryTable
+
+    return datasets.Dataset(InMemoryTable(read(folder, *names)))
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A fixed-size list column as an array (rows, width); no copy when the table is one part."""
+    width = column.type.list_size
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width) for chunk in column.chunks if len(chunk)]
+    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+
+
+def texts(column: pa.ChunkedArray) -> list[str]:
+    """A column of text as a list."""
+    return column.to_pylist()
+
+
+def passage_texts(table: pa.Table, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
+    """What a model reads of each passage: the title, if there is one, and the text below it."""
+    chosen = table.select(["title", "text"])
+    if rows is not None:
+        chosen = chosen.take(pa.array(np.asarray(rows, dtype=np.int64)))
+    untitled = pc.equal(chosen["title"], "")
+    joined = pc.binary_join_element_wise(chosen["title"], chosen["text"], "\n")
+    return texts(pc.if_else(untitled, chosen["text"], joined))
+
+
+def check_rows(name: str, rows: Iterable[int] | np.ndarray, count: int) -> None:
+    """Make sure that row numbers lie inside the table they count.
+
+    Raises:
+        Refused: Names the first that does not.
+    """
+    numbers = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows), dtype=np.int64)
+    outside = np.flatnonzero((numbers < 0) | (numbers >= count))
+    if len(outside):
+        raise Refused(f"{name}: row {numbers[outside[0]]} is outside the passages table of {count} rows.")
+
+
+def to_parquet(folder: Path, target: Path) -> list[Path]:
+    """Copy every table of a finished artifact to Parquet (zstd, page checksums), for other programs."""
+    artifact.require(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for table in sorted({file.parent for file in folder.glob("*/part-*.arrow")}):
+        file = target / f"{table.name}.parquet"
+        with artifact.replacing(file) as part:
+            pq.write_table(opened(table), part, compression="zstd", write_page_checksum=True)
+        written.append(file)
+    return written
+
+
+def describe(folder: Path) -> dict[str, int]:
+    """Rows of each table that an artifact holds, from the parts' notes alone."""
+    counts: dict[str, int] = {}
+    for file in sorted(folder.glob("*/part-*.json")):
+        counts[file.parent.name] = counts.get(file.parent.name, 0) + int(json.loads(file.read_bytes())["rows"])
+    return counts

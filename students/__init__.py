@@ -1,0 +1,6 @@
+"""Those who learn: a file is one compact model, how it starts and how it embeds."""
+
+from students.encoder import Encoder
+from students.exported import Exported
+
+__all__ = ["Encoder", "Exported"]

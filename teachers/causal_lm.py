@@ -1,0 +1,196 @@
+"""A language model in this process: completes text, gives log-likelihoods, in batches sorted by length."""
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from distill import hub
+from distill.encode import batches
+from distill.errors import Refused
+from distill.interfaces import LanguageModel
+from distill.runtime import best_device, computes_bf16
+
+
+class CausalLM(LanguageModel):
+    """A causal transformer as the language model that writes and judges.
+
+    Text that all prompts share is computed once and its keys and values are reused.
+
+    Args:
+        base: A hub name, a folder, or `package:NAME` for weights that a Python package carries.
+        revision: Full commit of a hub name.
+        batch_tokens: Tokens that are read at once, padding included.
+        seed: Of the initial weights, when the base has none.
+    """
+
+    def __init__(self, base: str, revision: str | None = None, batch_tokens: int = 4096, seed: int = 0) -> None:
+        folder = hub.locate(base, revision)
+        device = best_device()
+        dtype = torch.bfloat16 if computes_bf16(device) else torch.float32
+        self._name = f"{base}@{revision}" if revision else base
+        self._model = hub.pretrained(AutoModelForCausalLM, folder, seed=seed, dtype=dtype).eval().to(device)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._batch_tokens = batch_tokens
+        self._cached: tuple[str, DynamicCache, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Base and revision."""
+        return self._name
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @torch.inference_mode()
+    def _shared(self, text: str) -> tuple[DynamicCache, int]:
+        """Keys and values of the text before every prompt, of one row, and its length in tokens."""
+        if self._cached is None or self._cached[0] != text:
+            start = self._tokenizer.bos_token_id
+            ids = ([start] if start is not None else []) + self._ids(text)
+            cache = DynamicCache(config=self._model.config)
+            if ids:
+                place = torch.tensor([ids], device=self._model.device)
+                self._model(input_ids=place, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._cached = (text, cache, len(ids))
+        return self._cached[1], self._cached[2]
+
+    def _read(
+        self, rows: Sequence[list[int]], shared: str
+    ) -> tuple[Float[Tensor, "rows tokens width"], Bool[Tensor, "rows all_tokens"], DynamicCache]:
+        """Last states of some rows after the shared text; padded on the left, so that the last place is real."""
+        cache, before = self._shared(shared)
+        cache = copy.deepcopy(cache)
+        if before:
+            cache.batch_repeat_interleave(len(rows))
+        longest = max(len(row) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros(len(rows), before + longest, dtype=torch.bool)
+        mask[:, :before] = True
+        for number, row in enumerate(rows):
+            ids[number, longest - len(row) :] = torch.tensor(row)
+            mask[number, before + longest - len(row) :] = True
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        places = (mask.cumsum(1) - 1).clamp(min=0)[:, before:]
+        states = self._model.model(
+            input_ids=ids, attention_mask=mask.long(), position_ids=places, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return states, mask, cache
+
+    def _groups(self, lengths: Sequence[int], shared: str) -> Iterator[Int[np.ndarray, "chosen"]]:
+        """Rows of like length, as many as the budget holds; the shared text is attended to by each."""
+        yield from batches(np.asarray(lengths, np.int64), self._batch_tokens)
+
+    @torch.inference_mode()
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        shared: str = "",
+        stop: str,
+        tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+    ) -> list[str]:
+        """Continue each prompt."""
+        rows = [self._ids(prompt) for prompt in prompts]
+        found = [""] * len(rows)
+        generator = torch.Generator(self._model.device).manual_seed(seed)
+        for chosen in self._groups([len(row) + tokens for row in rows], shared):
+            written = self._write([rows[i] for i in chosen], shared, stop, tokens, temperature, top_p, generator)
+            for row, text in zip(chosen, written, strict=True):
+                found[row] = text
+        return found
+
+    def _write(
+        self,
+        rows: Sequence[list[int]],
+        shared: str,
+        stop: str,
+        tokens: int,
+        temperature: float,
+        top_p: float,
+        generator: torch.Generator,
+    ) -> list[str]:
+        states, mask, cache = self._read(rows, shared)
+        last = states[:, -1]
+        alive = list(range(len(rows)))
+        written: list[list[int]] = [[] for _ in rows]
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
+        for _ in range(tokens):
+            chosen = _sample(self._model.lm_head(last).float(), temperature, top_p, generator)
+            going = []
+            for place, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
+                written[row].append(token)
+                if token not in ends and stop not in self._tokenizer.decode(written[row][-8:]):
+                    going.append(place)
+            if not going:
+                break
+            if len(going) < len(alive):  # a finished row costs as much as another: drop it
+                keep = torch.tensor(going, device=mask.device)
+                cache.batch_select_indices(keep)
+                mask, chosen, alive = mask[keep], chosen[keep], [alive[place] for place in going]
+            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+            last = self._model.model(
+                input_ids=chosen[:, None],
+                attention_mask=mask.long(),
+                position_ids=(mask.sum(1) - 1)[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+        decoded = (self._tokenizer.decode(row, skip_special_tokens=True) for row in written)
+        return [text.split(stop)[0] for text in decoded]
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self, prompts: Sequence[str], continuations: Sequence[str], *, shared: str = ""
+    ) -> Float[np.ndarray, "prompts"]:
+        """Log-probability of each continuation after its prompt, summed over its tokens, in nats."""
+        before = [self._ids(prompt) for prompt in prompts]
+        after = [self._ids(text) for text in continuations]
+        if empty := [number for number, ids in enumerate(after) if not ids]:
+            raise Refused(f"continuation {empty[0]} is empty; needed: text to score.")
+        found = np.empty(len(prompts), np.float32)
+        for chosen in self._groups([len(a) + len(b) for a, b in zip(before, after, strict=True)], shared):
+            states, _, _ = self._read([before[i] + after[i] for i in chosen], shared)
+            for place, row in enumerate(chosen):
+                wanted = torch.tensor(after[row], device=states.device)
+                logits = self._model.lm_head(states[place, -len(wanted) - 1 : -1]).float()
+                said = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1)
+                found[row] = said.sum().item()
+        return found
+
+    @torch.inference_mode()
+    def classify(
+        self, prompts: Sequence[str], labels: Sequence[str], *, shared: str = ""
+    ) -> Float[np.ndarray, "prompts labels"]:
+        """Log-probability of each label's first token after each prompt, normalised over the labels, in nats."""
+        firsts = [self._ids(label)[0] for label in labels]
+        if len(set(firsts)) < len(firsts):
+            raise Refused(f"labels {list(labels)} begin with the same token; needed: labels that do not.")
+        rows = [self._ids(prompt) for prompt in prompts]
+        found = np.empty((len(rows), len(labels)), np.float32)
+        head = self._model.lm_head.weight[firsts]
+        for chosen in self._groups([len(row) for row in rows], shared):
+            states, _, _ = self._read([rows[i] for i in chosen], shared)
+            found[chosen] = (states[:, -1] @ head.T).float().log_softmax(1).cpu().numpy()
+        return found
+
+
+def _sample(
+    logits: Float[Tensor, "rows vocabulary"], temperature: float, top_p: float, generator: torch.Generator
+) -> Int[Tensor, "rows"]:
+    """One token a row: the likeliest at temperature 0, else drawn from the least set with probability `top_p`."""
+    if temperature == 0:
+        return logits.argmax(1)
+    # The least set lies within the likeliest few hundred; sorting the whole vocabulary would cost more than the model.
+    values, tokens = (logits / temperature).softmax(1).topk(min(256, logits.shape[1]), dim=1)
+    kept = values.cumsum(1) - values < top_p
+    drawn = torch.multinomial(values * kept, 1, generator=generator)
+    return tokens.gather(1, drawn)[:, 0]

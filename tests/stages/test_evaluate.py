@@ -1,0 +1,264 @@
+"""Models on a small benchmark, checked against a search written out in loops; killed and resumed."""
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distill import artifact, tables
+from distill.errors import Refused
+from distill.interfaces import Embedder, TokenRows, Tokens
+from distill.models import Model, embedder
+from distill.runtime import Runtime
+from distill.stages.evaluate import evaluate
+
+WORDS = ["river", "stone", "bridge", "market", "copper", "violin", "harbour", "winter", "garden", "engine", "silver"]
+
+
+class Words(Embedder):
+    """Random vectors of words, averaged: a small real embedder."""
+
+    made: ClassVar[list[int]] = []
+    broken: ClassVar[set[int]] = set()
+
+    def __init__(self, seed: int = 0, dim: int = 8) -> None:
+        super().__init__()
+        if seed in self.broken:
+            raise RuntimeError("the machine went down")
+        self.made.append(seed)
+        self.dim = dim
+        self.table = nn.Embedding(len(WORDS) + 1, dim)
+        self.mix = nn.Linear(dim, dim, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        for held in self.parameters():
+            held.data = torch.randn(held.shape, generator=generator)
+
+    def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
+        """A token for each known word; an instruction adds nothing."""
+        rows = [[WORDS.index(word) + 1 for word in text.split() if word in WORDS] or [0] for text in texts]
+        return TokenRows.of(rows, [0] * len(rows), 0)
+
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """Mean over words."""
+        kept = tokens.pool.unsqueeze(-1)
+        return nn.functional.normalize(self.mix((self.table(tokens.ids) * kept).sum(1) / kept.sum(1)), dim=-1)
+
+    def save(self, folder: Path) -> None:
+        """Not needed here."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Not needed here."""
+        raise NotImplementedError
+
+
+def finished(folder: Path, verb: str, **facts: object) -> Path:
+    """An artifact with the tables already written into it."""
+    artifact.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    artifact.finish(folder, facts)
+    return folder
+
+
+def benchmark(folder: Path, pairs: bool = False, queries: int = 24) -> Path:
+    """Forty passages; queries with one, two or three graded positives, some judged useless."""
+    generator = np.random.default_rng(11)
+    sets = list(itertools.combinations(WORDS, 5))  # no two passages alike, so no ties
+    texts = [" ".join(sets[number]) for number in generator.permutation(len(sets))[:40]]
+    columns: dict[str, object] = {
+        "source": ["made"] * 40,
+        "key": [str(number) for number in range(40)],
+        "title": [""] * 40,
+        "text": texts,
+    }
+    tables.write(folder / "passages", tables.PASSAGES, columns)
+    rows = []
+    for number in range(queries):
+        judged = generator.permutation(40)[: 2 + number % 3].tolist()
+        words = " ".join(generator.permutation(texts[judged[0]].split())[:4])
+        grades = [] if number == 0 else [2.0, 0.0, *[1.0] * (len(judged) - 2)]
+        rows.append(("retrieval", f"task {number % 2}", words, judged, grades))
+    rows.append(("classification", "topic", "river", [0, 1], []))
+    rows.append(("retrieval", "task 0", "stone", [3], [0.0]))
+    if pairs:
+        for number in range(20):
+            other = int(generator.integers(40))
+            rows.append(("sts", "similar", texts[number], [other], [float(generator.integers(0, 6))]))
+    kinds, tasks, asked, passages, scores = zip(*rows, strict=True)
+    count = len(rows)
+    examples: dict[str, object] = {
+        "kind": kinds, "task": tasks, "query": asked, "passages": passages, "scores": scores,
+        "in_batch": [True] * count, "symmetric": [kind == "sts" for kind in kinds],
+        "group": [-1] * count, "origin": [-1] * count,
+    }  # fmt: skip
+    tables.write(folder / "examples", tables.EXAMPLES, examples)
+    return finished(folder, "ingest")
+
+
+MODELS: dict[str, Model] = {
+    "teacher": functools.partial(Words, seed=1, dim=12),
+    "small": functools.partial(Words, seed=2),
+}
+
+
+def naive_ndcg(model: Embedder, passages: list[str], query: str, grades: dict[int, float]) -> float:
+    """One query, one passage at a time."""
+
+    def embed(text: str) -> torch.Tensor:
+        found: torch.Tensor = model(model.tokenize([text]).take(np.zeros(1, np.int64)))
+        return found[0]
+
+    asked = embed(query)
+    order = sorted(range(len(passages)), key=lambda row: -float(asked @ embed(passages[row])))
+    gains = [grades.get(row, 0.0) for row in order]
+    ideal = sorted(grades.values(), reverse=True)
+    dcg, best = (sum(g / math.log2(place + 2) for place, g in enumerate(found[:10])) for found in (gains, ideal))
+    return dcg / best
+
+
+def test_every_query_equals_a_naive_search(tmp_path: Path) -> None:
+    """Harm: queries, passages or grades are joined in the wrong order, and the numbers still look plausible."""
+    made = benchmark(tmp_path / "bench")
+    exact = Runtime(precision="fp32")
+    evaluate(
+        passages=made, examples=made, models=MODELS, latency=False, resamples=20, runtime=exact, out=tmp_path / "out"
+    )
+    rows = tables.read(tmp_path / "out", "results").to_pylist()
+    texts = tables.read(made, "passages")["text"].to_pylist()
+    examples = tables.read(made, "examples").to_pylist()
+    checked = 0
+    with torch.inference_mode():
+        for row in rows:
+            if row["model"] == "bm25" or row["measure"] != "ndcg@10":
+                continue
+            asked = examples[row["query"]]
+            grades = dict(zip(asked["passages"], asked["scores"] or [1.0] + [0.0] * 9, strict=False))
+            wanted = naive_ndcg(embedder(MODELS[row["model"]]), texts, asked["query"], grades)
+            assert row["value"] == pytest.approx(wanted, abs=1e-4)
+            assert row["task"] == asked["task"]
+            checked += 1
+    assert checked == 2 * 24
+
+
+def test_summary_says_what_the_rows_say(tmp_path: Path) -> None:
+    """Harm: the table of record differs from the per-query results beside it."""
+    made = benchmark(tmp_path / "bench")
+    facts = evaluate(passages=made, examples=made, models=MODELS, resamples=50, out=tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    rows = tables.read(tmp_path / "out", "results").to_pylist()
+    assert list(metrics["models"]) == ["teacher", "small", "bm25"]
+    assert facts["dropped"] == {"kind classification": 1, "no positive": 1}
+    for measure, models in metrics["measures"].items():
+        for model, found in models.items():
+            values = [row["value"] for row in rows if (row["model"], row["measure"]) == (model, measure)]
+            assert len(values) == 24
+            assert found["value"] == pytest.approx(np.mean(values))
+            assert found["low"] <= found["value"] <= found["high"]
+            assert found["retention"]["value"] == pytest.approx(found["value"] / models["teacher"]["value"])
+            for other, above in found["above"].items():
+                assert above["value"] == pytest.approx(found["value"] - models[other]["value"])
+                assert above["value"] == pytest.approx(-models[other]["above"][model]["value"])
+    assert metrics["models"]["teacher"]["parameters"] == 12 * 12 + 144
+    assert metrics["models"]["teacher"]["parameters_computing"] == 144
+    assert metrics["models"]["teacher"]["bytes"] == 4 * 288
+    assert 0 < metrics["models"]["small"]["latency"]["p50"] <= metrics["models"]["small"]["latency"]["p95"]
+    assert metrics["tasks"]["task 0"]["queries"] + metrics["tasks"]["task 1"]["queries"] == 24
+
+
+def test_threads_are_given_back(tmp_path: Path) -> None:
+    """Harm: after a latency measurement all later work runs on one core."""
+    made = benchmark(tmp_path / "bench")
+    torch.set_num_threads(2)
+    try:
+        evaluate(passages=made, examples=made, models=MODELS, resamples=5, lexical=False, out=tmp_path / "out")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_killed_run_goes_on_with_the_models_left(tmp_path: Path) -> None:
+    """Harm: hours of a finished teacher are thrown away because the last model failed; or half of it is kept."""
+    made = benchmark(tmp_path / "bench")
+    settings: dict[str, Any] = {"passages": made, "examples": made, "models": MODELS, "latency": False, "resamples": 20}
+    Words.broken.add(2)
+    with pytest.raises(RuntimeError, match="went down"):
+        evaluate(**settings, out=tmp_path / "killed")
+    Words.broken.clear()
+    Words.made.clear()
+    resumed = evaluate(**settings, out=tmp_path / "killed")
+    assert Words.made == [2]
+    whole = evaluate(**settings, out=tmp_path / "whole")
+    assert resumed["models"] == whole["models"]
+    assert tables.read(tmp_path / "killed", "results").equals(tables.read(tmp_path / "whole", "results"))
+    Words.made.clear()
+    assert evaluate(**settings, out=tmp_path / "killed") == resumed
+    assert Words.made == []
+
+
+def test_pairs_are_scored_by_rank(tmp_path: Path) -> None:
+    """Harm: the STS column compares a model's cosines with the scores of other pairs."""
+    from scipy.stats import spearmanr
+
+    made = benchmark(tmp_path / "bench", pairs=True)
+    exact = Runtime(precision="fp32")
+    evaluate(
+        passages=made, examples=made, models=MODELS, latency=False, resamples=20, runtime=exact, out=tmp_path / "out"
+    )
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["measures"]["spearman"]
+    assert list(found) == ["teacher", "small"]  # bm25 has no cosines
+    texts = tables.read(made, "passages")["text"].to_pylist()
+    pairs = [row for row in tables.read(made, "examples").to_pylist() if row["kind"] == "sts"]
+    model = embedder(MODELS["small"])
+    with torch.inference_mode():
+        one, other = (
+            model(model.tokenize(side).take(np.arange(len(pairs))))
+            for side in ([pair["query"] for pair in pairs], [texts[pair["passages"][0]] for pair in pairs])
+        )
+    wanted = spearmanr((one * other).sum(1), [pair["scores"][0] for pair in pairs]).statistic
+    assert found["small"]["value"] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_words_find_what_words_can_find(tmp_path: Path) -> None:
+    """Harm: the lexical baseline is broken, so that every dense model looks good beside it."""
+    made = benchmark(tmp_path / "bench")
+    facts = evaluate(passages=made, examples=made, models=MODELS, latency=False, resamples=20, out=tmp_path / "out")
+    models = facts["models"]
+    assert isinstance(models, dict)
+    assert models["bm25"]["value"] > models["teacher"]["value"] + 0.1  # a query is four words of its positive
+    assert models["bm25"]["bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"teacher": "professor"}, "'professor' is none of the models"),
+        ({"models": {**MODELS, "bm25": Words}}, "'bm25' is the lexical search"),
+        ({"depth": 5}, "depth: 5; needed: 10 or more"),
+    ],
+)
+def test_mistakes_are_refused(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    """Harm: an hour of embedding before a misspelt name is noticed."""
+    made = benchmark(tmp_path / "bench")
+    settings: dict[str, Any] = {"passages": made, "examples": made, "models": MODELS, **changed}
+    Words.made.clear()
+    with pytest.raises(Refused, match=said):
+        evaluate(**settings, out=tmp_path / "out")
+    assert Words.made == []
+
+
+def test_other_passages_are_refused(tmp_path: Path) -> None:
+    """Harm: grades count rows of another table, and every number is silently wrong."""
+    made = benchmark(tmp_path / "bench")
+    other = tmp_path / "other"
+    tables.write(other / "passages", tables.PASSAGES, {name: ["x"] * 9 for name in tables.PASSAGES.names})
+    finished(other, "ingest")
+    with pytest.raises(Refused, match="outside the passages table of 9 rows"):
+        evaluate(passages=other, examples=made, models=MODELS, out=tmp_path / "out")
