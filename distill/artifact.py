@@ -67,7 +67,7 @@ def replacing(target: Path) -> Iterator[Path]:
 def write_json(file: Path, value: object) -> None:
     """Write JSON, all of it or nothing."""
     with replacing(file) as part:
-        part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(file: Path) -> dict[str, object]:
@@ -78,9 +78,11 @@ def read_json(file: Path) -> dict[str, object]:
     """
     try:
         value = json.loads(file.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds a {type(value).__name__}")
     except (ValueError, OSError) as error:
         raise Refused(f"{file} cannot be read ({error}). Delete {file.parent} and run its step again.") from error
-    return dict(value)
+    return value
 
 
 def _contents(out: Path) -> dict[str, dict[str, object]]:
@@ -154,6 +156,19 @@ def refuse_other(out: Path, recipe: Facts, defaults: Facts) -> None:
         )
 
 
+def refuse_stale(out: Path, inputs: Mapping[str, Path]) -> None:
+    """Refuse a folder whose inputs are no longer those that work on it began with.
+
+    Raises:
+        Refused: Names the inputs that were made again with other bytes.
+    """
+    if stale := stale_inputs(out, inputs):
+        raise Refused(
+            f"{out} is stale: {', '.join(stale)} was made again with other bytes since. "
+            f"Delete {out}, or say --again {out.name}."
+        )
+
+
 @contextmanager
 def claim(out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts) -> Iterator[bool]:
     """Hold a folder for a recipe while working on it; yields whether there is work left.
@@ -165,34 +180,66 @@ def claim(out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts)
         defaults: The recipe's settings at their defaults, for settings an older recipe lacks.
 
     Raises:
-        Refused: Another recipe's work is there, an input was made again with other bytes, or
-            another process holds the folder.
+        Refused: Another recipe's work is there, or files that no step made; an input was made again
+            with other bytes; or another process holds the folder.
     """
-    if is_artifact(out):
-        refuse_other(out, recipe, defaults)
     out.mkdir(parents=True, exist_ok=True)
     with _lock(out):
-        if stale := stale_inputs(out, inputs):
-            raise Refused(
-                f"{out} is stale: {', '.join(stale)} was made again with other bytes since. "
-                f"Delete {out}, or say --again {out.name}."
-            )
+        if is_artifact(out):
+            refuse_other(out, recipe, defaults)
+            refuse_stale(out, inputs)
         if is_done(out):
             yield False
             return
+        if not is_artifact(out):
+            _refuse_foreign(out)
         for leftover in out.rglob(".*.tmp"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not is_artifact(out):
             write_json(out / "inputs.json", {name: version(folder) for name, folder in inputs.items()})
             write_json(out / "recipe.json", recipe)
-        yield True
+        try:
+            yield True
+        except Refused:
+            if not _is_begun(out):  # else the corrected settings would be refused because of these
+                _clear(out)
+                shutil.rmtree(out)
+            raise
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse to work in a folder of other things: the manifest would list them, the next step read them."""
+    ours = (".lock", "inputs.json", "logs")
+    held = sorted(file.name for file in out.iterdir() if file.name not in ours and file.suffix != ".tmp")
+    if held:
+        raise Refused(f"{out} holds {held[0]}, which no step made. Give the step an empty folder, or a new one.")
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether work was committed that the same recipe can go on from."""
+    return any(out.glob("*/part-*.json")) or any(out.glob("checkpoints/*"))
+
+
+def _clear(out: Path) -> None:
+    """Delete what a folder holds: the mark of completeness first and the recipe last.
+
+    A kill on the way leaves unfinished work under the recipe that made it, never tables of one recipe
+    that another takes for its own.
+    """
+    last = [out / "inputs.json", out / "recipe.json"]
+    rest = [file for file in out.iterdir() if file not in (*last, out / "done.json", out / ".lock")]
+    for file in [out / "done.json", *rest, *last]:
+        if file.is_dir():
+            shutil.rmtree(file.rename(out / f".{file.name}.{os.getpid()}.tmp"))  # gone at once, or swept later
+        else:
+            file.unlink(missing_ok=True)
 
 
 def finish(out: Path, facts: Facts) -> None:
     """List what the folder holds, then mark it complete: `done.json` is its last file."""
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only to resume this very work
     write_json(out / "manifest.json", _contents(out))
     write_json(out / "done.json", facts)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only to resume this very work
 
 
 def facts(folder: Path) -> dict[str, object]:
@@ -211,17 +258,21 @@ def require(folder: Path) -> None:
         raise Refused(f"{folder} is not an artifact (it has no recipe.json). Run the step that makes it.")
     if not is_done(folder):
         raise Refused(f"{folder} is not finished. Run step {folder.name!r} again: it goes on where it stopped.")
-    held = version(folder)
-    if (str(folder), held) in _verified:
-        return
+    known = (str(folder.absolute()), version(folder))
     for name, entry in read_json(folder / "manifest.json").items():
-        file = folder / name
-        assert isinstance(entry, dict)
-        if not file.is_file() or file.stat().st_size != entry["bytes"] or digest(file) != entry["sha256"]:
+        if not _is_unharmed(folder / name, entry, hashed=known in _verified):
             raise Refused(
-                f"{file} is not as it was written. Delete {folder} and run step {folder.name!r} again to make it anew."
+                f"{folder / name} is not as it was written. "
+                f"Delete {folder} and run step {folder.name!r} again to make it anew."
             )
-    _verified.add((str(folder), held))
+    _verified.add(known)
+
+
+def _is_unharmed(file: Path, entry: object, *, hashed: bool) -> bool:
+    """Whether a file is what the manifest says; its bytes are read unless they were hashed before."""
+    if not isinstance(entry, dict) or not file.is_file() or file.stat().st_size != entry.get("bytes"):
+        return False
+    return hashed or digest(file) == entry.get("sha256")
 
 
 def holds(folder: Path, *names: str) -> Path:
@@ -261,8 +312,8 @@ def write_text(file: Path, text: str) -> None:
 
 
 def remove(out: Path) -> None:
-    """Delete an artifact, its mark of completeness first, so that a kill leaves it unfinished and not half."""
+    """Delete an artifact; a kill leaves it unfinished and not half."""
     if is_artifact(out):
         with _lock(out):
-            (out / "done.json").unlink(missing_ok=True)
+            _clear(out)
         shutil.rmtree(out)

@@ -2,8 +2,8 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,9 +34,10 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: None if value is None else value.to(device) for name, value in held.items()})
+        return replace(self, **{name: value.to(device) for name, value in held.items() if value is not None})
 
 
+@runtime_checkable  # for the comparison with annotations while tests run
 class Batches(Protocol):
     """Batch k of a training, the same whenever it is asked for."""
 
@@ -66,7 +67,7 @@ def _order(rows: int, seed: int, epoch: int) -> Int[np.ndarray, "rows"]:
 class Lookup:
     """A teacher's vectors by a number of our own, gathered from memory-mapped tables when asked for."""
 
-    tables: Sequence[Float[np.ndarray, "rows teacher_dim"]]
+    tables: Sequence[Float[np.ndarray, "_ teacher_dim"]]
     table: Int[np.ndarray, "numbers"]
     """Which table each number's vector is in; -1 for none."""
     row: Int[np.ndarray, "numbers"]
@@ -87,7 +88,7 @@ class TextBatches:
 
     tokens: Sequence[TokenRows]
     """One for each table of texts."""
-    targets: Sequence[Float[np.ndarray, "texts teacher_dim"]]
+    targets: Sequence[Float[np.ndarray, "_ teacher_dim"]]
     """The teacher's vectors of each, memory-mapped."""
     size: int
     seed: int
@@ -191,9 +192,8 @@ class ExampleBatches:
         own = own[:, :passages]
         grouped = (self.group[rows][:, None] == self.group[rows]) & (self.group[rows] >= 0)
         alike = grouped | (self.same[rows][:, None] == self.same[rows])
-        np.fill_diagonal(alike, False)
-        # Integer products of masks: a passage that a like batch-mate lists is no negative.
-        mates = (alike.astype(np.int32) @ own.astype(np.int32)) > 0
+        # A passage that a like batch-mate lists is no negative. Floats, since numpy multiplies integers far slower.
+        mates = (alike.astype(np.float32) @ own.astype(np.float32)) > 0
         return own | (self.in_batch[rows][:, None] & ~mates)
 
 

@@ -16,18 +16,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True)
 
-_SECRET = re.compile(r"(hf_|sk-|ghp_|Bearer )[A-Za-z0-9_\-]{8,}")
-_SECRET_NAMES = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)")
+# Long enough not to take `task-specific` or `hf_hub_download` for secrets.
+_SECRET = re.compile(r"\b(hf_|gh[a-z]_|github_pat_|sk-|Bearer )[\w\-.~+/=]{16,}")
+_SECRET_NAMES = re.compile(r"TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
     """A text without the secrets of this environment."""
-    for name, value in os.environ.items():
-        if _SECRET_NAMES.search(name) and len(value) >= 8:
-            text = text.replace(value, "[redacted]")
+    held = [value for name, value in os.environ.items() if _SECRET_NAMES.search(name) and len(value) >= 8]
+    for value in sorted(held, key=len, reverse=True):  # one may begin with another
+        text = text.replace(value, "[redacted]")
     return _SECRET.sub(r"\1[redacted]", text)
 
 
@@ -45,16 +47,17 @@ class Bar:
     """A bar that has been started; `step` moves it."""
 
     def __init__(self, progress: Progress | None, name: str, total: int) -> None:
-        self._progress, self._name, self._total, self._done, self._said = progress, name, total, 0, 0.0
+        self._progress, self._name, self._total, self._done, self._said = progress, name, total, 0, 0
         self._task = progress.add_task(name, total=total, note="") if progress else None
 
     def step(self, amount: int = 1, note: str = "") -> None:
         """Move on, with a few words behind the bar; when not a terminal, a line at each tenth."""
         self._done += amount
+        tenths = min(10, 10 * self._done // max(self._total, 1))
         if self._progress and self._task is not None:
             self._progress.update(self._task, advance=amount, note=note)
-        elif self._done / max(self._total, 1) >= self._said + 0.1 or self._done >= self._total:
-            self._said = self._done / max(self._total, 1)
+        elif tenths > self._said:
+            self._said = tenths
             say(f"  {self._name}: {self._done:,} of {self._total:,} {note}".rstrip())
 
 
@@ -66,13 +69,13 @@ def bar(name: str, total: int) -> Iterator[Bar]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         yield Bar(progress, name, total)
@@ -80,11 +83,12 @@ def bar(name: str, total: int) -> Iterator[Bar]:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table; the first column to the left, the others to the right."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    # As Text, so that words in brackets are shown and not taken for markup.
+    shown = Table(title=Text(redacted(title)), title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
-        shown.add_column(column, justify="left" if number == 0 else "right")
+        shown.add_column(Text(column), justify="left" if number == 0 else "right")
     for row in rows:
-        shown.add_row(*(redacted(str(value)) for value in row))
+        shown.add_row(*(Text(redacted(str(value))) for value in row))
     console.print(shown)
 
 

@@ -1,5 +1,14 @@
 """The one exception for a user's mistake, and for work that must not be done."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class Refused(Exception):
     """What came, what was needed, what to do; the command line prints the text alone and exits with 1."""
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """A hint for a message, when a name is almost one of some others."""
+    found = difflib.get_close_matches(name, names, 1)
+    return f" Did you mean {found[0]!r}?" if found else ""

@@ -1,7 +1,6 @@
 """One YAML file to steps: load, resolve names, parse by verb, fingerprint, decide, run in order."""
 
 import contextlib
-import difflib
 import inspect
 import re
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from distill import artifact, console, estimate, parsing, recipe, stages
-from distill.errors import Refused
+from distill.errors import Refused, near
 
 RUN_WIDE = ("name", "output", "seed", "runtime", "steps")
 MEGABYTE = 1 << 20
@@ -127,12 +126,6 @@ def _lines(tree: yaml.Node | None) -> dict[str, int]:
         if key.value == "steps" and isinstance(value, yaml.MappingNode):
             return {str(name.value): name.start_mark.line + 1 for name, _ in value.value}
     return {}
-
-
-def near(name: str, names: Sequence[str]) -> str:
-    """A hint, when a name is almost one of some others."""
-    found = difflib.get_close_matches(name, names, 1)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def change(content: dict[str, object], assignment: str) -> None:

@@ -56,7 +56,7 @@ class TokenRows:
 
     def take(self, rows: Int[np.ndarray, "chosen"]) -> Tokens:
         """Some texts as one padded batch."""
-        lengths = self.lengths[rows]
+        lengths = self.starts[rows + 1] - self.starts[rows]
         places = np.arange(int(lengths.max()))
         inside = places < lengths[:, None]
         at = np.minimum(self.starts[rows][:, None] + places, len(self.ids) - 1)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
+from distill.errors import Refused
 from distill.tables import check_rows, texts
 
 
@@ -55,7 +56,7 @@ def read(
         in_batch: May the batch give negatives?
 
     Raises:
-        Refused: A row number lies outside the passages table.
+        Refused: A row number lies outside the passages table, or a list has scores for only some passages.
     """
     table = pa.concat_tables(held)
     source = np.repeat(np.arange(len(held)), [len(part) for part in held])
@@ -65,7 +66,7 @@ def read(
     kind = np.asarray(table["kind"].to_pylist(), dtype=object)
     of_kind = np.isin(kind, list(kinds)) if kinds else np.ones(len(table), bool)
     free = table["in_batch"].to_numpy() & in_batch
-    useful = (lengths > 1) | free
+    useful = (lengths > 1) | (free & (lengths > 0))
     kept = of_kind & useful
     rows = np.flatnonzero(kept)
     listed = np.repeat(kept, lengths)
@@ -81,7 +82,7 @@ def read(
         task=task,
         lists=lists,
         starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows])]),
-        scores=_scores(table, lengths, rows),
+        scores=_scores(" and ".join(names), table, lengths, rows),
         in_batch=free[rows],
         group=_groups(table["group"].to_numpy()[rows], source[rows]),
         same=_numbered([f"{a}\0{b}" for a, b in zip(task, query, strict=True)])[0],
@@ -98,11 +99,13 @@ def read(
 
 
 def _lengths(column: pa.ChunkedArray) -> Int[np.ndarray, "rows"]:
-    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks]).astype(np.int64)
+    found = [np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _flat(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]).astype(dtype)
+    found = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, dtype), *found])
 
 
 def _numbered(names: Sequence[str]) -> tuple[Int[np.ndarray, "names"], list[str]]:
@@ -117,9 +120,15 @@ def _groups(group: Int[np.ndarray, "rows"], source: Int[np.ndarray, "rows"]) -> 
 
 
 def _scores(
-    table: pa.Table, lengths: Int[np.ndarray, "examples"], rows: Int[np.ndarray, "chosen"]
+    name: str, table: pa.Table, lengths: Int[np.ndarray, "examples"], rows: Int[np.ndarray, "chosen"]
 ) -> Float[np.ndarray, "listings"] | None:
     given = _lengths(table["scores"])
+    wrong = np.flatnonzero((given > 0) & (given != lengths))
+    if len(wrong):
+        raise Refused(
+            f"{name}: example {wrong[0]} has {given[wrong[0]]} scores for {lengths[wrong[0]]} passages; "
+            "needed: one for each, or none."
+        )
     if not given[rows].any():
         return None
     values = _flat(table["scores"], np.float32)

@@ -53,8 +53,18 @@ def kl(
 
 
 def regression(vectors: Float[Tensor, "texts dim"], targets: Float[Tensor, "texts dim"]) -> Float[Tensor, ""]:
-    """Mean of one minus the cosine to the teacher's vector."""
+    """Mean of one minus the cosine to the teacher's vector; zero if there is none."""
+    if not len(vectors):
+        return vectors.sum()  # a mean of nothing is NaN, and the step would be lost
     return (1 - nn.functional.cosine_similarity(vectors.float(), targets.float(), dim=-1)).mean()
+
+
+def all_scores(
+    queries: Float[Tensor, "queries dim"], passages: Float[Tensor, "passages dim"]
+) -> Float[Tensor, "queries passages"]:
+    """Cosine of each query with each passage, in fp32."""
+    with torch.autocast(queries.device.type, enabled=False):  # bf16 keeps two decimals: a tenth of a logit at 0.02
+        return queries @ passages.T
 
 
 def listed_scores(
@@ -63,4 +73,5 @@ def listed_scores(
     listed: Int[Tensor, "queries listed"],
 ) -> Float[Tensor, "queries listed"]:
     """Cosine of each query with its own list; places without a passage (-1) hold an arbitrary number."""
-    return torch.einsum("qd,qld->ql", queries, passages[listed.clamp(min=0)])
+    with torch.autocast(queries.device.type, enabled=False):
+        return torch.einsum("qd,qld->ql", queries, passages[listed.clamp(min=0)])

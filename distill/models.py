@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from distill import artifact
+from distill import artifact, recipe
 from distill.errors import Refused
 from distill.interfaces import Embedder, LanguageModel
 
@@ -41,7 +41,7 @@ def find(class_path: str) -> type:
 
 def class_path(model: object) -> str:
     """The name by which `find` finds a model's class."""
-    return f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
+    return recipe.class_path(type(model))
 
 
 def save(model: Embedder, out: Path) -> None:
@@ -56,15 +56,16 @@ def embedder(model: Model) -> Embedder:
     """A model ready to embed, in evaluation mode.
 
     Raises:
-        Refused: The folder holds no model, or one of a class that is not allowed.
+        Refused: The folder holds no model, or one of a class that is not allowed or does not embed.
     """
     if not isinstance(model, Path):
         return model().eval()
     folder = artifact.holds(model, "model")
     named = artifact.read_json(folder / "class.json")
-    loaded = find(str(named["class_path"])).load(folder)
-    assert isinstance(loaded, Embedder)
-    return loaded.eval()
+    found = find(str(named["class_path"]))
+    if not issubclass(found, Embedder):
+        raise Refused(f"{folder} holds a {found.__name__}, which does not embed. Name a step that trained an embedder.")
+    return found.load(folder).eval()
 
 
 def label(model: Model) -> str:

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from distill import models
-from distill.errors import Refused
+from distill import models, recipe
+from distill.errors import Refused, near
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -34,8 +34,6 @@ def parse(function: Callable[..., object], arguments: Mapping[str, object]) -> d
     wanted = inspect.signature(function).parameters
     unknown = [name for name in arguments if name not in wanted]
     if unknown:
-        from distill.experiment import near
-
         raise Refused(
             "\n".join(f"({function.__name__}): no argument {name!r}.{near(name, list(wanted))}" for name in unknown)
         )
@@ -48,8 +46,14 @@ def parse(function: Callable[..., object], arguments: Mapping[str, object]) -> d
         made = parser(function).parse_object({**given, "out": "."})
     except (ArgumentError, TypeError, ValueError, KeyError) as error:
         raise Refused(f"({function.__name__}): {_shortened(str(error))}") from error
+    return settings(function, made)
+
+
+def settings(function: Callable[..., object], parsed: Namespace) -> dict[str, object]:
+    """What a parser of a verb's arguments gave, as the verb takes it; without `out`."""
     hints = typing.get_type_hints(inspect.unwrap(function))
-    return {name: value_of(getattr(made, name), hints[name]) for name in wanted if name != "out"}
+    names = [name for name in inspect.signature(function).parameters if name != "out"]
+    return {name: value_of(getattr(parsed, name), hints[name]) for name in names}
 
 
 def _listed(annotation: object, value: object) -> object:
@@ -98,7 +102,7 @@ def mapped(value: object, path: Callable[[Path], Path]) -> object:
     if isinstance(value, functools.partial):
         return functools.partial(value.func, **{name: mapped(held, path) for name, held in value.keywords.items()})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
         return dataclasses.replace(value, **{name: mapped(inner, path) for name, inner in held.items()})
     if isinstance(value, dict):
         return {name: mapped(held, path) for name, held in value.items()}
@@ -113,3 +117,28 @@ def _shortened(text: str) -> str:
     useful = [line for line in lines if not line.startswith(("Given value", "Problem with given", "Parser key"))]
     first = lines[0] if lines else text
     return first if len(lines) == 1 or not useful else f"{first} {useful[-1]}" if useful[-1] != first else first
+
+
+def command_line(name: str, function: Callable[..., object], given: Sequence[str]) -> tuple[dict[str, object], Path]:
+    """Settings and output folder of a verb that is called by itself.
+
+    Args:
+        name: The verb.
+        function: Its stage.
+        given: Arguments of the command line: `--key value`, `--config FILE` (a YAML of the verb's arguments).
+
+    Raises:
+        Refused: An argument is not known, is missing, is of another type, or leads nowhere.
+    """
+    made = ArgumentParser(exit_on_error=False, prog=f"distill {name}")
+    made.add_argument("--config", action=ActionConfigFile, help="a YAML file of these arguments")
+    made.add_function_arguments(function, as_group=False, fail_untyped=True, sub_configs=False)
+    try:
+        parsed = made.parse_args(list(given))
+    except (ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise Refused(f"{name}: {_shortened(str(error))} See: distill {name} --help") from error
+    found = settings(function, parsed)
+    for path in recipe.paths(found):
+        if not path.exists():
+            raise Refused(f"{name}: {path} does not exist.")
+    return found, Path(str(parsed.out))

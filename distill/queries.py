@@ -1,10 +1,13 @@
 """What a language model wrote for a passage: parsed, and kept only if it is a query."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from distill import prompts
+
+_WORD = re.compile(r"[^\W_]+")
 
 RULES = ("unparsable", "wrong length", "copied", "leaked", "duplicate")
 
@@ -16,27 +19,28 @@ def kinds(count: int, seed: Sequence[int]) -> list[str]:
 
 
 def parse(written: str) -> tuple[str, str] | None:
-    """Task and query of a completion of `prompts.WRITE`; None if it does not have both."""
-    task, mark, rest = written.partition("Query:")
-    query = rest.strip().split("\n")[0].strip()
-    task = " ".join(task.split())
-    return (task, query) if mark and task and query else None
+    """Task and query of a completion of `prompts.WRITE`; None if it does not have both, a line each."""
+    task, mark, rest = (part.strip() for part in written.partition("Query:"))
+    query = rest.split("\n")[0].strip()
+    whole = mark and query and len(task.splitlines()) == 1
+    return (" ".join(task.split()), query) if whole else None
 
 
-def fault(query: str, passage: str, shared: str) -> str | None:
-    """The first rule that a query breaks.
+def fault(task: str, query: str, passage: str, shared: str) -> str | None:
+    """The first rule that a task with its query breaks.
 
     Args:
+        task: The instruction that was written.
         query: What was written.
         passage: What it was written for.
         shared: The prompt's own examples, which must not come back.
     """
     words = query.split()
-    if not 3 <= len(words) <= 40:
+    if not 3 <= len(words) <= 40 or not _plain(query):
         return "wrong length"
-    if query in shared or any(field in query for field in ("Passage:", "Kind:", "Task:")):
+    if _holds(shared, query) or any(field in query for field in ("Passage:", "Kind:", "Task:", "Query:")):
         return "leaked"
-    if _plain(query) in _plain(passage):
+    if _holds(passage, query):
         return "copied"
     return None
 
@@ -59,7 +63,7 @@ def usable(
     seen: set[str] = set()
     for number, (text, passage) in enumerate(zip(written, passages, strict=True)):
         parsed = parse(text)
-        rule = "unparsable" if parsed is None else fault(parsed[1], passage, shared)
+        rule = "unparsable" if parsed is None else fault(*parsed, passage, shared)
         if parsed and not rule and _plain(parsed[1]) in seen:
             rule = "duplicate"
         if rule or parsed is None:
@@ -70,5 +74,10 @@ def usable(
     return kept, dropped
 
 
+def _holds(text: str, query: str) -> bool:
+    """Whether a text has the words of a query, in a row, whatever the case and punctuation."""
+    return f" {_plain(query)} " in f" {_plain(text)} "
+
+
 def _plain(text: str) -> str:
-    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
+    return " ".join(_WORD.findall(text.casefold()))

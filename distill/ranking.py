@@ -74,12 +74,12 @@ def scores_of(
 
 
 def padded(lists: list[list[float]]) -> tuple[Float[np.ndarray, "lists listed"], Bool[np.ndarray, "lists listed"]]:
-    """Lists of their own lengths as one array, and where it is filled."""
+    """Lists of their own lengths as one array, and where it holds a number; NaN (not judged) is none."""
     lengths = np.array([len(held) for held in lists])
-    present = np.arange(lengths.max()) < lengths[:, None]
-    found = np.zeros(present.shape)
-    found[present] = np.concatenate(lists)
-    return found, present
+    inside = np.arange(lengths.max()) < lengths[:, None]
+    found = np.full(inside.shape, np.nan)
+    found[inside] = np.concatenate(lists)
+    return np.nan_to_num(found), np.isfinite(found)
 
 
 def plain(metadata: dict[bytes, bytes] | None) -> dict[str, str]:

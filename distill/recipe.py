@@ -12,8 +12,12 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.errors import Refused
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Known = Mapping[Path, str]
 """Fingerprints of artifacts that an experiment has not made yet, by their folders."""
@@ -27,21 +31,24 @@ def fingerprint(recipe: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-@functools.lru_cache(maxsize=None)
-def _bytes_of(path: Path, changed: int) -> str:
+State = tuple[tuple[Path, int, int], ...]
+"""Name, size and time of change of each file: what tells that bytes must be read again."""
+
+
+@functools.cache
+def _bytes_of(path: Path, state: State) -> str:
     """SHA-256 of a file, or of a folder's files and their relative names."""
     total = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            total.update(file.relative_to(path).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+    for file, _, _ in state:
+        total.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
 
 
-def _newest(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return max((file.stat().st_mtime_ns for file in files), default=0)
+def _state(path: Path) -> State:
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def _path(path: Path, known: Known) -> dict[str, str]:
@@ -50,7 +57,7 @@ def _path(path: Path, known: Known) -> dict[str, str]:
     if (path / "recipe.json").is_file():
         return {"artifact": fingerprint(json.loads((path / "recipe.json").read_bytes()))}
     if path.exists():
-        return {"sha256": _bytes_of(path, _newest(path))}
+        return {"sha256": _bytes_of(path, _state(path))}
     raise Refused(f"{path} does not exist.")
 
 
@@ -61,16 +68,19 @@ def class_path(thing: Callable[..., object]) -> str:
     return f"{package if exported is thing else thing.__module__}.{thing.__name__}"
 
 
-def _call(thing: Callable[..., object], arguments: Mapping[str, object], known: Known) -> dict[str, object]:
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(thing).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
+def defaults(thing: Callable[..., object]) -> dict[str, object]:
+    """The arguments of a function or a class that have a default, with it."""
+    parameters = inspect.signature(thing).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _call(thing: functools.partial[object], known: Known) -> dict[str, object]:
+    given = inspect.signature(thing.func).bind_partial(*thing.args, **thing.keywords).arguments
+    arguments = {**defaults(thing.func), **given}
     return {
-        "class_path": class_path(thing),
-        "version": getattr(thing, "VERSION", 1),
-        "init_args": {name: describe(value, known, folders=True) for name, value in {**defaults, **arguments}.items()},
+        "class_path": class_path(thing.func),
+        "version": getattr(thing.func, "VERSION", 1),
+        "init_args": {name: describe(value, known, folders=True) for name, value in arguments.items()},
     }
 
 
@@ -91,9 +101,9 @@ def describe(value: object, known: Known, *, folders: bool = False) -> object:
     if isinstance(value, str) and folders and value and Path(value).is_dir():
         return _path(Path(value), known)
     if isinstance(value, functools.partial):
-        return _call(value.func, value.keywords, known)
+        return _call(value, known)
     if inspect.isclass(value):
-        return _call(value, {}, known)
+        return _call(functools.partial(value), known)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         named = {"class": type(value).__name__} if type(value).__mro__[1] is not object else {}
@@ -118,14 +128,39 @@ def build(verb: str, version: int, settings: Mapping[str, object], known: Known)
     return {"verb": verb, "version": version, "settings": kept}
 
 
+def standing(value: object) -> object:
+    """What a setting would be if it named only what must be named: the defaults inside classes and dataclasses."""
+    if isinstance(value, functools.partial) or inspect.isclass(value):
+        made = value.func if isinstance(value, functools.partial) else value
+        return {"init_args": {name: describe(held, {}) for name, held in defaults(made).items()}}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: describe(held, {}) for name, held in _field_defaults(value).items()}
+    if isinstance(value, Mapping):
+        return {str(name): standing(held) for name, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [standing(held) for held in value]
+    return None
+
+
+def _field_defaults(value: "DataclassInstance") -> dict[str, object]:
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(value)
+        if not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
+    }
+
+
 def filled(old: Mapping[str, object], defaults: Mapping[str, object]) -> dict[str, object]:
     """An older recipe with the settings it lacks at today's defaults, so that a new option refuses nothing."""
-    merged = dict(old)
-    for name, value in defaults.items():
-        held = merged.setdefault(name, value)
-        if isinstance(held, Mapping) and isinstance(value, Mapping):
-            merged[name] = filled(held, value)
-    return merged
+    return {**old, **{name: _filled(old[name], value) if name in old else value for name, value in defaults.items()}}
+
+
+def _filled(old: object, defaults: object) -> object:
+    if isinstance(old, Mapping) and isinstance(defaults, Mapping):
+        return filled(old, defaults)
+    if isinstance(old, list) and isinstance(defaults, list) and len(old) == len(defaults):
+        return [_filled(held, value) for held, value in zip(old, defaults, strict=True)]
+    return old
 
 
 def differences(old: object, new: object, at: str = "") -> list[str]:
@@ -146,7 +181,7 @@ def paths(value: object) -> list[Path]:
     if isinstance(value, Path):
         return [value]
     if isinstance(value, functools.partial):
-        return paths(value.keywords)
+        return paths([*value.args, value.keywords])
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [path for field in dataclasses.fields(value) for path in paths(getattr(value, field.name))]
     if isinstance(value, Mapping):

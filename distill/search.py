@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 
 from distill.errors import Refused
 
+BLOCK = 1 << 18  # passages in memory at once
+
 
 def top_k(
     queries: Float[np.ndarray, "queries dim"], passages: Float[np.ndarray, "passages dim"], k: int
@@ -16,29 +18,25 @@ def top_k(
     Exact (FAISS flat, which runs at the limit of the matrix product); passages are read in blocks,
     so they may be memory-mapped fp16 and memory does not grow with the corpus.
 
+    Equal products stand in the order of the passages.
+
     Raises:
-        Refused: There are fewer than k passages.
+        Refused: There are fewer than k passages, or a vector is not finite.
     """
     import faiss
 
     _enough(k, len(passages))
-    block = max(k, 1 << 18)
-    best: tuple[np.ndarray, np.ndarray] | None = None
     asked = np.ascontiguousarray(queries, np.float32)
-    for start in range(0, len(passages), block):
-        part = np.ascontiguousarray(passages[start : start + block], np.float32)
-        scores, rows = faiss.knn(asked, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
-        best = (rows + start, scores) if best is None else _merged(best, (rows + start, scores), k)
-    assert best is not None
-    return best[0].astype(np.int64), best[1]
-
-
-def _merged(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    rows, scores = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+    rows, scores = np.zeros((len(asked), 0), np.int64), np.zeros((len(asked), 0), np.float32)
+    for start in range(0, len(passages), BLOCK):
+        part = np.ascontiguousarray(passages[start : start + BLOCK], np.float32)
+        found, at = faiss.knn(asked, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
+        if (at < 0).any():
+            raise Refused("a vector of a query or passage is not finite. Look at the model, or embed again in fp32.")
+        rows, scores = np.concatenate([rows, at + start], 1), np.concatenate([scores, found], 1)
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]
+        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+    return rows, scores
 
 
 def lexical(

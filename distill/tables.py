@@ -136,32 +136,49 @@ def write(
         note: What was dropped and why, seconds, and the like.
 
     Raises:
-        ValueError: A column is missing, is of another type, or of another length.
+        ValueError: A column or a value is missing, of another type, or of another length.
     """
     table = columns if isinstance(columns, pa.Table) else _table(schema, columns)
     if table.schema != schema:
         raise ValueError(f"columns {table.schema} do not match {schema}")
     folder.mkdir(parents=True, exist_ok=True)
     file = _part(folder, part, "arrow")
-    with artifact.replacing(file) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(table, max_chunksize=65536)
+    with (
+        artifact.replacing(file) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        writer.write_table(table, max_chunksize=65536)
     size = {"rows": table.num_rows, "bytes": file.stat().st_size, "sha256": artifact.digest(file)}
-    artifact.write_json(_part(folder, part, "json"), size | dict(note or {}))
+    artifact.write_json(_part(folder, part, "json"), dict(note or {}) | size)
 
 
 def _table(schema: pa.Schema, columns: Mapping[str, object]) -> pa.Table:
     if absent := [name for name in schema.names if name not in columns]:
         raise ValueError(f"no column {', '.join(absent)}")
-    return pa.Table.from_arrays([_array(field, columns[field.name]) for field in schema], schema=schema)
+    return pa.Table.from_arrays([_column(field, columns[field.name]) for field in schema], schema=schema)
+
+
+def _column(field: pa.Field, values: object) -> pa.Array | pa.ChunkedArray:
+    try:
+        column = _array(field, values)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ValueError(f"column {field.name}: {error}") from error
+    if column.null_count:
+        raise ValueError(f"column {field.name}: {column.null_count} values are missing")
+    return column
 
 
 def _array(field: pa.Field, values: object) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values.cast(field.type)
     if pa.types.is_fixed_size_list(field.type) and isinstance(values, np.ndarray):
+        if values.ndim != 2 or values.shape[1] != field.type.list_size:  # else its numbers would fill other rows
+            raise ValueError(f"an array of shape {values.shape}, not (rows, {field.type.list_size})")
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
+    if pa.types.is_integer(field.type):
+        return pa.array(values).cast(field.type)  # given the type at once, it cuts 1.5 to 1
     return pa.array(values, field.type)
 
 

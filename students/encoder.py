@@ -55,6 +55,9 @@ class Encoder(Embedder):
         self.tokenizer = tokenizer
         self.settings = settings
         self.length = int(str(settings["length"]))
+        longest = getattr(backbone.config, "max_position_embeddings", None)
+        if longest and self.length > longest:
+            raise Refused(f"length: {self.length}; this base reads at most {longest} tokens. Lower `length`.")
         self.query_prompt = str(settings["query_prompt"])
         self.passage_prompt = str(settings["passage_prompt"])
         self.dim = int(backbone.config.hidden_size)
@@ -76,6 +79,9 @@ class Encoder(Embedder):
     def save(self, folder: Path) -> None:
         """Write the backbone, the tokenizer and the settings."""
         self.backbone.save_pretrained(folder)
+        if backend := getattr(self.tokenizer, "backend_tokenizer", None):  # it remembers the cut of its last call
+            backend.no_truncation()
+            backend.no_padding()
         self.tokenizer.save_pretrained(folder)
         (folder / "encoder.json").write_text(json.dumps(self.settings, indent=1) + "\n")
 

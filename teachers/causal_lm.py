@@ -1,13 +1,13 @@
 """A language model in this process: completes text, gives log-likelihoods, in batches sorted by length."""
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from distill import hub
 from distill.encode import batches
@@ -36,7 +36,9 @@ class CausalLM(LanguageModel):
         self._model = hub.pretrained(AutoModelForCausalLM, folder, seed=seed, dtype=dtype).eval().to(device)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._batch_tokens = batch_tokens
-        self._cached: tuple[str, DynamicCache, int] | None = None
+        self._head = self._model.get_output_embeddings()
+        self._cached: tuple[str, list[int], DynamicCache] | None = None
+        check_head(self._model)
 
     @property
     def name(self) -> str:
@@ -46,38 +48,56 @@ class CausalLM(LanguageModel):
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _rows(self, prompts: Sequence[str]) -> list[list[int]]:
+        rows = [self._ids(prompt) for prompt in prompts]
+        if empty := [number for number, ids in enumerate(rows) if not ids]:
+            raise Refused(f"prompt {empty[0]} is empty; needed: text to go on from.")
+        return rows
+
     @torch.inference_mode()
-    def _shared(self, text: str) -> tuple[DynamicCache, int]:
-        """Keys and values of the text before every prompt, of one row, and its length in tokens."""
+    def _shared(self, text: str) -> tuple[list[int], DynamicCache]:
+        """Tokens of the text before every prompt, and their keys and values, of one row."""
         if self._cached is None or self._cached[0] != text:
             start = self._tokenizer.bos_token_id
             ids = ([start] if start is not None else []) + self._ids(text)
-            cache = DynamicCache(config=self._model.config)
+            cache = DynamicCache()  # told of a sliding window, it would forget what `_read` moves back into it
             if ids:
                 place = torch.tensor([ids], device=self._model.device)
-                self._model(input_ids=place, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._cached = (text, cache, len(ids))
+                self._model.base_model(input_ids=place, past_key_values=cache, use_cache=True)
+            self._cached = (text, ids, cache)
         return self._cached[1], self._cached[2]
 
     def _read(
         self, rows: Sequence[list[int]], shared: str
     ) -> tuple[Float[Tensor, "rows tokens width"], Bool[Tensor, "rows all_tokens"], DynamicCache]:
-        """Last states of some rows after the shared text; padded on the left, so that the last place is real."""
-        cache, before = self._shared(shared)
-        cache = copy.deepcopy(cache)
-        if before:
-            cache.batch_repeat_interleave(len(rows))
+        """Last states of some rows after the shared text, padded on the left, so that the last place is real.
+
+        The padding stands before the shared text, not behind it: a sliding window counts places, so a row's
+        numbers would depend on its batch. A shorter row therefore reads the end of the shared text again.
+        """
+        before, held = self._shared(shared)
         longest = max(len(row) for row in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros(len(rows), before + longest, dtype=torch.bool)
-        mask[:, :before] = True
-        for number, row in enumerate(rows):
-            ids[number, longest - len(row) :] = torch.tensor(row)
-            mask[number, before + longest - len(row) :] = True
-        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        places = (mask.cumsum(1) - 1).clamp(min=0)[:, before:]
-        states = self._model.model(
-            input_ids=ids, attention_mask=mask.long(), position_ids=places, past_key_values=cache, use_cache=True
+        total = len(before) + longest
+        device = self._model.device
+        padding = torch.tensor([[longest - len(row)] for row in rows], device=device)
+        ids = torch.tensor([([0] * longest + before + row)[-longest:] for row in rows], device=device)
+        places = torch.arange(total, device=device) - padding
+        mask = places >= 0
+        places = places.clamp(min=0)
+        cache = DynamicCache()
+        for number, layer in enumerate(held.layers):
+            assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
+            keys, values = (kept[0][:, places[:, : len(before)]].transpose(0, 1) for kept in (layer.keys, layer.values))
+            cache.update(keys, values, number)
+        states = self._model.base_model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=places[:, len(before) :],
+            past_key_values=cache,
+            use_cache=True,
         ).last_hidden_state
         return states, mask, cache
 
@@ -98,7 +118,7 @@ class CausalLM(LanguageModel):
         seed: int,
     ) -> list[str]:
         """Continue each prompt."""
-        rows = [self._ids(prompt) for prompt in prompts]
+        rows = self._rows(prompts)
         found = [""] * len(rows)
         generator = torch.Generator(self._model.device).manual_seed(seed)
         for chosen in self._groups([len(row) + tokens for row in rows], shared):
@@ -124,11 +144,11 @@ class CausalLM(LanguageModel):
         ends = self._model.generation_config.eos_token_id
         ends = set(ends) if isinstance(ends, list) else {ends}
         for _ in range(tokens):
-            chosen = _sample(self._model.lm_head(last).float(), temperature, top_p, generator)
+            chosen = _sample(self._head(last).float(), temperature, top_p, generator)
             going = []
             for place, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
                 written[row].append(token)
-                if token not in ends and stop not in self._tokenizer.decode(written[row][-8:]):
+                if token not in ends and stop not in self._text(written[row][-8:]):
                     going.append(place)
             if not going:
                 break
@@ -137,22 +157,21 @@ class CausalLM(LanguageModel):
                 cache.batch_select_indices(keep)
                 mask, chosen, alive = mask[keep], chosen[keep], [alive[place] for place in going]
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
-            last = self._model.model(
+            last = self._model.base_model(
                 input_ids=chosen[:, None],
                 attention_mask=mask.long(),
                 position_ids=(mask.sum(1) - 1)[:, None],
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-        decoded = (self._tokenizer.decode(row, skip_special_tokens=True) for row in written)
-        return [text.split(stop)[0] for text in decoded]
+        return [self._text(row).split(stop)[0] for row in written]
 
     @torch.inference_mode()
     def log_likelihood(
         self, prompts: Sequence[str], continuations: Sequence[str], *, shared: str = ""
     ) -> Float[np.ndarray, "prompts"]:
         """Log-probability of each continuation after its prompt, summed over its tokens, in nats."""
-        before = [self._ids(prompt) for prompt in prompts]
+        before = self._rows(prompts)
         after = [self._ids(text) for text in continuations]
         if empty := [number for number, ids in enumerate(after) if not ids]:
             raise Refused(f"continuation {empty[0]} is empty; needed: text to score.")
@@ -161,7 +180,7 @@ class CausalLM(LanguageModel):
             states, _, _ = self._read([before[i] + after[i] for i in chosen], shared)
             for place, row in enumerate(chosen):
                 wanted = torch.tensor(after[row], device=states.device)
-                logits = self._model.lm_head(states[place, -len(wanted) - 1 : -1]).float()
+                logits = self._head(states[place, -len(wanted) - 1 : -1]).float()
                 said = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1)
                 found[row] = said.sum().item()
         return found
@@ -174,13 +193,29 @@ class CausalLM(LanguageModel):
         firsts = [self._ids(label)[0] for label in labels]
         if len(set(firsts)) < len(firsts):
             raise Refused(f"labels {list(labels)} begin with the same token; needed: labels that do not.")
-        rows = [self._ids(prompt) for prompt in prompts]
+        rows = self._rows(prompts)
         found = np.empty((len(rows), len(labels)), np.float32)
-        head = self._model.lm_head.weight[firsts]
+        head = self._head.weight[firsts].float()
         for chosen in self._groups([len(row) for row in rows], shared):
             states, _, _ = self._read([rows[i] for i in chosen], shared)
-            found[chosen] = (states[:, -1] @ head.T).float().log_softmax(1).cpu().numpy()
+            found[chosen] = (states[:, -1].float() @ head.T).log_softmax(1).cpu().numpy()
         return found
+
+
+@torch.inference_mode()
+def check_head(model: PreTrainedModel) -> None:
+    """Make sure that logits are the head's product with the last states, which is all that is computed here.
+
+    Raises:
+        Refused: The architecture caps or scales its logits.
+    """
+    ids = torch.tensor([[1, 2]], device=model.device)
+    made = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
+    if not torch.allclose(model(input_ids=ids).logits, made, rtol=0.02, atol=0.02):
+        raise Refused(
+            f"{type(model).__name__} caps or scales its logits, so its likelihoods would be wrong here. "
+            "Use a plain decoder (Mistral, Llama, Qwen2, Qwen3, Gemma3, Phi3)."
+        )
 
 
 def _sample(

@@ -1,6 +1,7 @@
 """A decoder LLM as an embedder in NV-Embed's way: no causal mask, instruction not pooled, latent attention, LoRA."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer
 
 from distill import hub, pooling, prompts
 from distill.errors import Refused
@@ -20,10 +21,10 @@ from teachers.latent_attention import LatentAttention
 
 
 class NVEmbed(Embedder):
-    """NV-Embed (arXiv 2405.17428) over any dense decoder that transformers knows.
+    r"""NV-Embed (arXiv 2405.17428) over any dense decoder that transformers knows.
 
     The base is frozen; LoRA adapters on all its linear layers and the pooling block are trained. Queries
-    carry `Instruct: {task}\\nQuery: `, passages nothing. The instruction and the beginning-of-sequence token are
+    carry `Instruct: {task}\nQuery: `, passages nothing. The instruction and the beginning-of-sequence token are
     attended to and not pooled; the end-of-sequence token is kept however a text is cut.
 
     Args:
@@ -70,12 +71,13 @@ class NVEmbed(Embedder):
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if self.tokenizer.eos_token_id is None:
             raise Refused(f"base {base}: its tokenizer has no end-of-sequence token, which is pooled. Give it one.")
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft knows its old name
             torch.manual_seed(seed)
             self.backbone = get_peft_model(backbone, adapters)
             self.pooling = LatentAttention(self.dim, latents, heads) if pooling == "latent_attention" else None
         self.to(where)
-        check_bidirectional(self.backbone, self.tokenizer.eos_token_id)
+        check_bidirectional(self.backbone.get_base_model(), self.tokenizer.eos_token_id)
 
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
         """Beginning of sequence, instruction, text cut to the length, end of sequence."""
@@ -89,7 +91,8 @@ class NVEmbed(Embedder):
         for number, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
             # A token that begins with the instruction's last space holds the text's first word: it is pooled.
             told = sum(1 for _, end in offsets if end <= len(before[number])) if before[number] else 0
-            if before[number] and texts[number] and len(first) + told >= self.length - 1:
+            room = self.length - len(first) - told - 1
+            if room < bool(texts[number]) and before[number]:  # an empty text leaves its end of sequence
                 raise Refused(
                     f"text {number} is all instruction: {told} tokens of it fill the length of {self.length}. "
                     "Shorten the task, or raise `length`."
@@ -129,7 +132,7 @@ class NVEmbed(Embedder):
 
 
 @torch.no_grad()
-def check_bidirectional(backbone: PreTrainedModel, token: int) -> None:
+def check_bidirectional(backbone: nn.Module, token: int) -> None:
     """Make sure that the causal mask is off: when the last token changes, the first state must move.
 
     Raises:
@@ -141,8 +144,8 @@ def check_bidirectional(backbone: PreTrainedModel, token: int) -> None:
     states = backbone.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
     backbone.train(was)
     if torch.equal(states[0], states[1]):
-        name = type(backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone).__name__
         raise Refused(
-            f"{name} stays causal: its first state does not see the last token although config.is_causal is False. "
+            f"{type(backbone).__name__} stays causal: its first state does not see the last token although "
+            "config.is_causal is False. "
             "Use a dense decoder that honours it (Mistral, Llama, Qwen2, Qwen3, Gemma3, Phi3)."
         )

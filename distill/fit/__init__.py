@@ -57,7 +57,8 @@ def fit(
     checkpoint = folder / "checkpoints" / "last.ckpt"
     with console.bar(name, schedule.steps) as bar:
         curves, guard = Curves(bar), Guard()
-        trainer = _trainer(schedule, folder, runtime, [Resume(loader, checkpoint, CHECKPOINT_SECONDS), curves, guard])
+        # The checkpoint comes last: it holds what the others noted of its step.
+        trainer = _trainer(schedule, folder, runtime, [curves, guard, Resume(loader, checkpoint, CHECKPOINT_SECONDS)])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")

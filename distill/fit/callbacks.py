@@ -1,5 +1,6 @@
 """What watches over a training: random states, curves, guards, and the checkpoint in time."""
 
+import math
 import random
 import signal
 import time
@@ -17,6 +18,8 @@ from distill.errors import Refused
 from distill.fit.data import Loader
 
 Curve = list[tuple[int, str, float]]
+
+CURE = "Lower schedule.learning_rate, or raise objective.temperature."
 
 
 class Resume(lightning.Callback):
@@ -36,7 +39,8 @@ class Resume(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Random states as tensors and plain values, so that the checkpoint loads with `weights_only`."""
-        numpy = np.random.get_state(legacy=True)
+        numpy = np.random.get_state(legacy=True)  # noqa: NPY002 a library may draw from it
+        assert isinstance(numpy, tuple)
         python = random.getstate()
         return {
             "torch": torch.get_rng_state(),
@@ -72,7 +76,7 @@ class Resume(lightning.Callback):
         if held["cuda"]:
             torch.cuda.set_rng_state_all(held["cuda"])
         name, keys, *rest = held["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), int(rest[0]), int(rest[1]), rest[2]))
+        np.random.set_state((name, keys.numpy().astype(np.uint32), int(rest[0]), int(rest[1]), rest[2]))  # noqa: NPY002
         random.setstate((held["python"][0], tuple(held["python"][1]), held["python"][2]))
 
     def on_train_batch_end(
@@ -120,8 +124,9 @@ class Curves(lightning.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Note what was logged."""
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        """Note what was logged; a step that is skipped has nothing to show."""
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        logged = {name: value for name, value in measured.items() if math.isfinite(value)}
         self.curve += [(trainer.global_step, name, value) for name, value in sorted(logged.items())]
         self._bar.step(1, " ".join(f"{name} {value:.3f}" for name, value in logged.items()))
 
@@ -139,29 +144,34 @@ class Guard(lightning.Callback):
         self._patience = patience
 
     def state_dict(self) -> dict[str, int]:
-        """The count."""
-        return {"skipped": self.skipped}
+        """The counts."""
+        return {"skipped": self.skipped, "row": self._row}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """The count up to the checkpoint."""
-        self.skipped = state_dict["skipped"]
+        """The counts up to the checkpoint."""
+        self.skipped, self._row = state_dict["skipped"], state_dict["row"]
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Drop the gradients of a step that would spoil the weights."""
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if all_finite(gradients):
+        """Drop the gradients of a step that would spoil the weights; momentum and decay wait with them."""
+        trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if all_finite([p.grad for p in trained]):
             self._row = 0
             return
         self.skipped, self._row = self.skipped + 1, self._row + 1
         if self._row > self._patience:
             raise Refused(
                 f"the gradient was not finite at {self._row} steps in a row, the last at step {trainer.global_step}. "
-                "Lower schedule.learning_rate or raise the temperature; the last good checkpoint is kept."
+                + CURE
             )
-        for gradient in gradients:
-            gradient.zero_()
+        for parameter in trained:
+            parameter.grad = None  # a gradient of zero would still be a step, by momentum
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Refuse a training that was too short to be stopped above, and never took a step."""
+        if self.skipped == trainer.global_step:
+            raise Refused(f"the gradient was finite at none of {self.skipped} steps. " + CURE)
 
 
 def all_finite(gradients: list[Tensor]) -> bool:

@@ -55,9 +55,8 @@ class Training(lightning.LightningModule):
             queries = self.embedder(batch.queries)
             if told.contrastive:
                 allowed = goal.allowed if told.in_batch else own(goal)
-                found["contrastive"] = losses.contrastive(
-                    queries @ texts.T, goal.listed[:, 0], allowed, told.temperature
-                )
+                scores = losses.all_scores(queries, texts)
+                found["contrastive"] = losses.contrastive(scores, goal.listed[:, 0], allowed, told.temperature)
             if told.kl:
                 assert goal.scores is not None and isinstance(told.teacher_temperature, float)
                 present = (goal.listed >= 0) & goal.scores.isfinite()
@@ -74,6 +73,8 @@ class Training(lightning.LightningModule):
         there = [(made, wanted) for made, wanted in pairs if made is not None and wanted is not None]
         vectors, targets = (torch.cat(side) for side in zip(*there, strict=True))
         known = targets.isfinite().all(1)
+        if not known.any():  # the mean of nothing is NaN
+            return vectors.sum() * 0.0
         return losses.regression(self.projector(vectors[known]), targets[known])
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 Lightning's type is a union of ten
@@ -85,7 +86,7 @@ class Training(lightning.LightningModule):
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate)
         steps = self.schedule.steps
-        warmup = min(self.schedule.warmup, max(1, steps // 10))
+        warmup = max(1, min(self.schedule.warmup, steps // 10))
         rate = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
         )

@@ -7,7 +7,6 @@
 
 import functools
 import importlib
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,8 +29,14 @@ def verb(name: str) -> Callable[..., Facts]:
 
 def defaults(function: Callable[..., object]) -> dict[str, object]:
     """A stage's arguments that have a default, with it."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return recipe.defaults(function)
+
+
+def standing(function: Callable[..., object], settings: Mapping[str, object]) -> dict[str, object]:
+    """The recipe of a call that names only what must be named: what an older recipe lacks is filled in from here."""
+    made = recipe.build(function.__name__, getattr(function, "version", 1), defaults(function), {})
+    inside = {name: recipe.standing(value) for name, value in settings.items() if name not in recipe.OUTSIDE}
+    return recipe.filled(made, {"settings": {name: value for name, value in inside.items() if value is not None}})
 
 
 def recipe_of(
@@ -44,7 +49,7 @@ def recipe_of(
 
 def inputs_of(settings: Mapping[str, object]) -> dict[str, Path]:
     """The artifacts that a call reads, by argument name."""
-    found = {}
+    found: dict[str, Path] = {}
     for name, value in settings.items():
         if name not in recipe.OUTSIDE:
             folders = [path for path in recipe.paths(value) if artifact.is_artifact(path)]
@@ -71,8 +76,7 @@ def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
             for folder in inputs.values():
                 artifact.require(folder)
             made = recipe_of(call, settings, {})
-            standing = recipe.build(function.__name__, version, defaults(function), {})
-            with artifact.claim(out, made, inputs, standing) as work:
+            with artifact.claim(out, made, inputs, standing(call, settings)) as work:
                 if work:
                     began = time.time()
                     facts = function(*args, **settings)

@@ -102,7 +102,7 @@ def _temperature(objective: Objective, batches: "ExampleBatches", told: dict[str
     listed, present = batches.score_lists()
     found = scores.auto_temperature(listed, present)
     told["teacher_temperature"] = round(found, 6)
-    told["teacher_entropy"] = round(float(scores.entropies(listed, present, found).mean()), 4)
+    told["teacher_entropy"] = round(float(scores.entropies(listed, present, found)[present.sum(1) > 1].mean()), 4)
     return found
 
 

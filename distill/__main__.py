@@ -1,0 +1,114 @@
+"""The command line: `run`, `plan`, `show`, and a subcommand for each verb."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill import __version__, console, stages
+from distill.errors import Refused, near
+
+USAGE = """\
+distill run  FILE [--only STEP ...] [--from STEP] [--again STEP ...] [--set STEP.key=value ...]
+distill plan FILE [--only STEP ...] [--from STEP] [--set STEP.key=value ...]
+distill show ARTIFACT [--rows N] [--verify] [--parquet FOLDER]
+distill VERB --help | --config FILE | --key value ... --out FOLDER
+
+verbs: """ + ", ".join(stages.VERBS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; give the exit status. A user's mistake is one message, never a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Threads that wait by spinning take the cores from whoever works: a step can last ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What a dependency will change one day is for us to read, in the tests, where warnings are errors.
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    try:
+        return _main(given)
+    except Refused as error:
+        console.complain(str(error))
+    except OSError as error:
+        from distill.experiment import disk
+
+        console.complain(disk(error))
+    except KeyboardInterrupt:
+        console.complain("interrupted; run the same command again to go on.")
+        return 130
+    return 1
+
+
+def _main(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        console.say(USAGE)
+        return 0
+    if given[0] == "--version":
+        console.say(f"distill {__version__}")
+        return 0
+    command, rest = given[0], given[1:]
+    if command in ("run", "plan"):
+        return _experiment(command, rest)
+    if command == "show":
+        return _show(rest)
+    if command in stages.VERBS:
+        return _verb(command, rest)
+    raise Refused(f"no command {command!r}.{near(command, ('run', 'plan', 'show', *stages.VERBS))} See: distill --help")
+
+
+def _experiment(command: str, given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"distill {command}")
+    parser.add_argument("file", type=Path, help="the experiment")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="STEP", help="these steps alone; their inputs must be finished"
+    )
+    parser.add_argument("--from", dest="start", metavar="STEP", help="take the steps before this one as they are")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="STEP.key=value", help="as if written in the file"
+    )
+    parser.add_argument(
+        "--allow", nargs="+", default=[], metavar="PACKAGE", help="packages whose classes the file may name"
+    )
+    if command == "run":
+        parser.add_argument(
+            "--again", nargs="+", default=[], metavar="STEP", help="delete these steps' folders first, make them anew"
+        )
+    options = parser.parse_args(given)
+    from distill import experiment, models
+
+    models.allowed.extend(f"{package}." for package in options.allow)
+    loaded = experiment.load(options.file, options.set)
+    if command == "plan":
+        experiment.plan(loaded, options.only, options.start)
+        return 0
+    return 0 if experiment.run(loaded, options.only, options.start, options.again) else 1
+
+
+def _show(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="distill show")
+    parser.add_argument("artifact", type=Path, help="a step's folder")
+    parser.add_argument("--rows", type=int, default=5, help="rows shown of each table")
+    parser.add_argument("--verify", action="store_true", help="compare every file's hash")
+    parser.add_argument("--parquet", type=Path, metavar="FOLDER", help="write a copy of the tables for other programs")
+    options = parser.parse_args(given)
+    from distill.show import show
+
+    show(options.artifact, options.rows, options.verify, options.parquet)
+    return 0
+
+
+def _verb(name: str, given: list[str]) -> int:
+    from distill import parsing
+
+    function = stages.verb(name)
+    settings, out = parsing.command_line(name, function, given)
+    facts = function(**settings, out=out)
+    rows = {key: value for key, value in facts.items() if isinstance(value, (int, float, str))}
+    console.table(f"{name}: {out}", ("fact", "value"), rows.items())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

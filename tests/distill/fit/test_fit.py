@@ -1,0 +1,193 @@
+"""Training trains what it says, logs what it minimises, and leaves nothing but the model."""
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from distill import artifact, fit, models, tables
+from distill.batches import Batch, ExampleBatches
+from distill.interfaces import TokenRows
+from distill.objective import Objective, Schedule
+from distill.stages.embed import embed
+from distill.stages.label import label
+from distill.stages.mine import mine
+from distill.stages.train import train
+from students import Encoder
+from teachers import NVEmbed
+
+SHORT = Schedule(steps=4, queries=6, negatives=2, learning_rate=1e-3, warmup=1, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def taught(corpus: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder: a teacher's vectors, and examples with its scores."""
+    run = tmp_path_factory.mktemp("taught")
+    teacher = functools.partial(Encoder, base=str(encoder), length=24)
+    embed(model=teacher, passages=corpus, out=run / "passage_vectors")
+    embed(model=teacher, queries=corpus, out=run / "query_vectors")
+    vectors = {"passage_vectors": run / "passage_vectors", "query_vectors": run / "query_vectors"}
+    mine(passages=corpus, queries=corpus, depth=10, out=run / "candidates", **vectors)
+    label(candidates=run / "candidates", negatives=4, ceiling=5.0, out=run / "examples")
+    return run
+
+
+def student(encoder: Path, **settings: object) -> functools.partial[Encoder]:
+    return functools.partial(Encoder, base=str(encoder), layers=(0, 2), length=24, **settings)
+
+
+def curve(folder: Path, measure: str) -> list[float]:
+    held = tables.read(folder, "curves").to_pylist()
+    return [row["value"] for row in held if row["measure"] == measure]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    with safe_open(folder / "model" / "model.safetensors", "pt") as held:
+        return {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118 no mapping
+
+
+def test_the_loss_falls(corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: the optimizer never sees the parameters, and training is an expensive copy."""
+    train(
+        model=student(encoder), passages=corpus, examples=(corpus,), kinds=("retrieval",),
+        objective=Objective(temperature=0.1), schedule=replace(SHORT, steps=40, queries=12), out=tmp_path / "student",
+    )  # fmt: skip
+    losses = curve(tmp_path / "student", "contrastive")
+    assert len(losses) == 40
+    assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:8])
+
+
+def test_every_part_is_logged_and_their_weighted_sum_is_minimised(
+    corpus: Path, encoder: Path, taught: Path, tmp_path: Path
+) -> None:
+    """Harm: a loss is left out, counted twice or weighted wrongly, and no curve shows it."""
+    objective = Objective(contrastive=0.5, kl=2.0, regression=0.25)
+    facts = train(
+        model=student(encoder), passages=corpus, examples=(taught / "examples",),
+        vectors=(taught / "query_vectors", taught / "passage_vectors"), objective=objective, schedule=SHORT,
+        out=tmp_path / "student",
+    )  # fmt: skip
+    parts = {name: np.array(curve(tmp_path / "student", name)) for name in ("loss", "contrastive", "kl", "regression")}
+    assert {name: len(values) for name, values in parts.items()} == dict.fromkeys(parts, SHORT.steps)
+    total = 0.5 * parts["contrastive"] + 2.0 * parts["kl"] + 0.25 * parts["regression"]
+    np.testing.assert_allclose(parts["loss"], total, rtol=1e-5)
+    assert min(values.min() for values in parts.values()) > 0
+    assert facts["skipped_steps"] == 0
+    assert isinstance(facts["teacher_temperature"], float)
+
+
+def test_the_projector_is_trained_and_dropped(corpus: Path, encoder: Path, taught: Path, tmp_path: Path) -> None:
+    """Harm: the exported student carries a layer that nobody applies, or its width is the teacher's."""
+    train(
+        model=student(encoder), passages=corpus, vectors=(taught / "passage_vectors",),
+        objective=Objective(contrastive=0, regression=1), schedule=replace(SHORT, steps=25), out=tmp_path / "student",
+    )  # fmt: skip
+    losses = curve(tmp_path / "student", "regression")
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    started = student(encoder)().backbone.state_dict()
+    assert weights(tmp_path / "student").keys() == started.keys()
+
+
+def test_a_second_stage_starts_a_fresh_optimizer(corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: momentum and step count of stage 1 leak into stage 2."""
+    settings = {"passages": corpus, "examples": (corpus,)}
+    train(model=student(encoder), schedule=SHORT, seed=1, out=tmp_path / "one", **settings)
+    once = replace(SHORT, steps=1, learning_rate=1e-2, clip=0.0)
+    train(model=tmp_path / "one", schedule=once, seed=2, out=tmp_path / "two", **settings)
+    before, after = weights(tmp_path / "one"), weights(tmp_path / "two")
+    moved = 0
+    for name, held in before.items():
+        kept = held * (1 - 1e-2 * 0.01) if held.ndim > 1 else held
+        step = (after[name] - kept).abs()  # of fresh AdamW: the rate at most, and just that where the gradient is large
+        assert step.max() <= 1e-2 * (1 + 1e-3)
+        moved += int((step > 0.99e-2).sum())
+    assert moved > 1000
+
+
+def test_a_checkpoint_is_plain_tensors_of_what_is_trained(
+    bare_decoder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp32: None
+) -> None:
+    """Harm: a checkpoint that runs code when it is read, or that copies a frozen base of many gigabytes."""
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0.0)
+    teacher = NVEmbed(str(bare_decoder), latents=4, heads=2, rank=2, length=32)
+    rows = teacher.tokenize(["how do owls fly", "can swifts sleep"], ["Find an answer"] * 2)
+    texts = teacher.tokenize(["Young owls climb.", "Swifts sleep on the wing."])
+    batches = ExampleBatches(
+        queries=rows, passages=texts, lists=np.array([0, 1, 1, 0]), starts=np.array([0, 2, 4]),
+        in_batch=np.ones(2, bool), group=np.full(2, -1), same=np.arange(2), size=2, negatives=1, seed=0,
+    )  # fmt: skip
+    frozen = {name: held.clone() for name, held in teacher.named_parameters() if not held.requires_grad}
+    fit.fit(teacher, batches, Objective(), SHORT, name="teacher", folder=tmp_path)
+    held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    trained = {f"embedder.{name}" for name, held in teacher.named_parameters() if held.requires_grad}
+    assert held["state_dict"].keys() == trained
+    assert held["global_step"] == SHORT.steps
+    assert all(torch.equal(held, frozen[name]) for name, held in teacher.named_parameters() if name in frozen)
+    assert not teacher.training
+
+
+@pytest.mark.parametrize(("warmup", "highest"), [(0, 0), (4, 3), (99, 9)])
+def test_the_rate_rises_and_falls_to_zero(encoder: Path, warmup: int, highest: int) -> None:
+    """Harm: a warm-up of none divides by zero; one longer than the training never reaches its rate."""
+    schedule = Schedule(steps=100 if warmup == 99 else 40, warmup=warmup, learning_rate=1.0)
+    made = fit.Training(student(encoder)(), Objective(), schedule).configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(schedule.steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[highest] == max(rates) == pytest.approx(1.0, abs=0.03)
+    assert all(one < two for one, two in zip(rates[:highest], rates[1 : highest + 1], strict=True))
+    assert all(one > two for one, two in zip(rates[highest + 1 :], rates[highest + 2 :], strict=False))
+    assert 0 < rates[-1] < 0.03
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
+
+
+def test_a_batch_without_a_teachers_vector_is_no_nan(encoder: Path) -> None:
+    """Harm: a batch of rows that were not embedded is skipped as not finite, and its other losses with it."""
+    model = student(encoder)()
+    training = fit.Training(model, Objective(regression=1.0), SHORT, teacher_dim=8)
+    tokens = model.tokenize(["owl", "bread", "chain"]).take(np.arange(3))
+    batch = Batch(
+        texts=tokens, text_targets=torch.full((3, 8), float("nan")), queries=tokens,
+        listed=torch.arange(3)[:, None], allowed=torch.ones(3, 3, dtype=torch.bool),
+    )  # fmt: skip
+    parts = training.parts(batch)
+    assert parts["regression"] == 0
+    torch.stack(list(parts.values())).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in training.parameters())
+
+
+def test_without_the_batch_only_the_own_list_counts(encoder: Path) -> None:
+    """Harm: in stage 2 passages of batch-mates, which may share the label, are pushed away all the same."""
+    model = student(encoder)().eval()
+    tokens = model.tokenize(["a", "b", "c", "d", "e"]).take(np.arange(5))
+    questions = model.tokenize(["how", "why"]).take(np.arange(2))
+    listed = torch.tensor([[0, 1, -1], [2, 3, 4]])
+    batch = Batch(texts=tokens, queries=questions, listed=listed, allowed=torch.ones(2, 5, dtype=torch.bool))
+    found = fit.Training(model, Objective(in_batch=False, temperature=0.5), SHORT).parts(batch)["contrastive"]
+    scores = model(questions) @ model(tokens).T / 0.5
+    naive = [-torch.log_softmax(scores[row][columns], 0)[0] for row, columns in ((0, [0, 1]), (1, [2, 3, 4]))]
+    torch.testing.assert_close(found, torch.stack(naive).mean())
+
+
+def test_the_model_of_a_finished_step_is_the_trained_one(corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: the weights that are written are the initial ones, or the artifact keeps its checkpoints for ever."""
+    train(model=student(encoder), passages=corpus, examples=(corpus,), schedule=SHORT, out=tmp_path / "student")
+    started, trained = student(encoder)(), models.embedder(tmp_path / "student")
+    assert isinstance(trained, Encoder)
+    changed = [
+        name
+        for name, held in trained.backbone.state_dict().items()
+        if not torch.equal(held, started.backbone.state_dict()[name])
+    ]
+    assert len(changed) > 20
+    assert not (tmp_path / "student" / "checkpoints").exists()
+    assert artifact.facts(tmp_path / "student")["examples"] == 101
+    rows: TokenRows = trained.tokenize(["a"])
+    assert len(rows) == 1

@@ -1,0 +1,135 @@
+"""What watches over a training: not-finite steps, signals."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distill import fit
+from distill.batches import TextBatches
+from distill.errors import Refused
+from distill.fit.callbacks import Curve
+from distill.interfaces import Embedder, TokenRows, Tokens
+from distill.objective import Objective, Schedule
+
+STEPS = 10
+
+
+class Fragile(Embedder):
+    """A table of vectors; at chosen forward passes something happens to it."""
+
+    dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.table = nn.Parameter(torch.randn(50, 4, generator=generator))
+        self.drop = nn.Dropout(0.3)
+        self.seen: list[torch.Tensor] = []
+        """The weights at each forward pass."""
+        self.happens: Callable[[int], float] = lambda step: 1.0
+
+    def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
+        """A token for each character."""
+        return TokenRows.of([[ord(c) % 50 for c in text] for text in texts], [0] * len(texts), 0)
+
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """Mean of the vectors."""
+        factor = self.happens(len(self.seen))
+        self.seen.append(self.table.detach().clone())
+        return nn.functional.normalize(self.drop(self.table[tokens.ids]).mean(1) * factor, dim=-1)
+
+    def save(self, folder: Path) -> None:
+        """Not needed here."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Not needed here."""
+        raise NotImplementedError
+
+
+def run(model: Fragile, folder: Path) -> tuple[Curve, int]:
+    texts = [chr(97 + number) * 3 for number in range(12)]
+    targets = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+    batches = TextBatches([model.tokenize(texts)], [targets], size=4, seed=0)
+    schedule = Schedule(steps=STEPS, learning_rate=0.1, weight_decay=0.1, precision="fp32")
+    objective = Objective(contrastive=0, regression=1)
+    return fit.fit(model, batches, objective, schedule, name="fragile", folder=folder, teacher_dim=6)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A handler that must be there again afterwards."""
+    held = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) == held
+
+
+def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path) -> None:
+    """Harm: one bad batch turns all weights into NaN, and hours later a model of NaN is saved."""
+    model = Fragile()
+    model.happens = lambda step: float("nan") if step in (3, 6) else 1.0
+    curve, skipped = run(model, tmp_path)
+    assert skipped == 2
+    assert model.table.isfinite().all()
+    assert sorted({step for step, _, _ in curve}) == [1, 2, 3, 5, 6, 8, 9, 10]
+    assert all(np.isfinite(value) for _, _, value in curve)
+    for step in range(STEPS - 1):  # neither momentum nor weight decay moves the weights of a skipped step
+        assert torch.equal(model.seen[step], model.seen[step + 1]) == (step in (3, 6))
+
+
+def test_it_stops_when_that_goes_on(tmp_path: Path) -> None:
+    """Harm: a training that diverged burns a night of GPU hours."""
+    model = Fragile()
+    model.happens = lambda step: float("nan") if step >= 2 else 1.0
+    with pytest.raises(Refused, match=r"^the gradient was not finite at 6 steps in a row, .* Lower schedule\.learn"):
+        run(model, tmp_path)
+    assert len(model.seen) == 8
+
+
+def test_a_training_without_one_finite_step_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: a short training of NaN alone passes for finished, with the weights that it began with."""
+    monkeypatch.setattr("test_guards.STEPS", 3)
+    model = Fragile()
+    model.happens = lambda step: float("nan")
+    with pytest.raises(Refused, match="at none of 3 steps"):
+        run(model, tmp_path)
+
+
+def test_a_signal_saves_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """Harm: a cluster that takes its machine back takes the work with it."""
+    whole = Fragile()
+    curve, _ = run(whole, tmp_path / "whole")
+    stopped = Fragile()
+
+    def stop(step: int) -> float:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0
+
+    stopped.happens = stop
+    with pytest.raises(Refused, match=r"^stopped by a signal at step 4; run again to go on from there\.$"):
+        run(stopped, tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "checkpoints" / "last.ckpt").is_file()
+    resumed = Fragile()
+    again, _ = run(resumed, tmp_path / "stopped")
+    assert len(resumed.seen) == STEPS - 4
+    assert again == curve
+    assert torch.equal(resumed.table, whole.table)
+
+
+def test_a_finished_training_does_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: killed between its last step and its mark of completeness, a training adds steps when it is resumed."""
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0.0)
+    first = Fragile()
+    curve, _ = run(first, tmp_path)
+    again = Fragile()
+    assert run(again, tmp_path) == (curve, 0)
+    assert again.seen == [] and torch.equal(again.table, first.table)

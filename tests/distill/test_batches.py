@@ -1,0 +1,294 @@
+"""Batch k is a function of (seed, k); masks, lists and targets against plain loops."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from distill.batches import Batch, ExampleBatches, Lookup, TextBatches, chosen
+from distill.interfaces import TokenRows, Tokens
+
+EXAMPLES, DISTINCT, SIZE, NEGATIVES = 48, 40, 12, 3
+
+
+def numbered(count: int) -> TokenRows:
+    """Texts whose every token is their own number, of 1 to 4 tokens."""
+    return TokenRows.of([[number] * (1 + number % 4) for number in range(count)], [0] * count, 0)
+
+
+def numbers(tokens: Tokens) -> list[int]:
+    return tokens.ids[:, 0].tolist()
+
+
+def examples(seed: int = 0) -> ExampleBatches:
+    """Random lists of 1 to 7 passages out of few, so that batch-mates share them; scores say whose they are."""
+    generator = np.random.default_rng(8)
+    lists = [generator.permutation(DISTINCT)[: generator.integers(1, 8)] for _ in range(EXAMPLES)]
+    flat = np.concatenate(lists)
+    starts = np.concatenate([[0], np.cumsum([len(held) for held in lists])])
+    scores = (np.repeat(np.arange(EXAMPLES), np.diff(starts)) * 100 + flat).astype(np.float32)
+    scores[starts[5] : starts[6]] = np.nan
+    return ExampleBatches(
+        queries=numbered(EXAMPLES),
+        passages=numbered(DISTINCT),
+        lists=flat,
+        starts=starts,
+        in_batch=generator.random(EXAMPLES) < 0.7,
+        group=generator.integers(-1, 5, EXAMPLES),
+        same=generator.integers(0, 30, EXAMPLES),
+        size=SIZE,
+        negatives=NEGATIVES,
+        seed=seed,
+        scores=scores,
+    )
+
+
+def own(held: ExampleBatches, example: int) -> list[int]:
+    return held.lists[held.starts[example] : held.starts[example + 1]].tolist()
+
+
+def parts(batch: Batch) -> dict[str, Tensor]:
+    """Every tensor of a batch; NaN as a number, so that it equals itself."""
+    found = {}
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tokens):
+            found |= {f"{field.name}.{name}": getattr(value, name) for name in ("ids", "attend", "pool")}
+        elif value is not None:
+            found[field.name] = value.nan_to_num(-1)
+    return found
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    ours, theirs = parts(one), parts(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def texts(seed: int = 0) -> TextBatches:
+    """Two tables of 40 and 17 texts; a target is the number of its text and table."""
+    targets = [np.stack([np.arange(size), np.full(size, table)], 1).astype(np.float16)
+               for table, size in enumerate((40, 17))]  # fmt: skip
+    return TextBatches([numbered(40), numbered(17)], targets, 8, seed)
+
+
+@pytest.mark.parametrize("make", [examples, texts])
+def test_batch_is_a_function_of_seed_and_step(make: type) -> None:
+    """Harm: a resumed training sees other data than one that was never stopped."""
+    once = [make().batch(step) for step in range(15)]
+    again = make()
+    for step in (9, 2, 14, 2, 0):
+        assert equal(again.batch(step), once[step])
+    np.random.seed(5)  # noqa: NPY002
+    assert equal(again.batch(3), once[3])
+    assert not any(equal(make(1).batch(step), once[step]) for step in range(3))
+    assert not equal(once[0], once[4])  # another epoch is another order
+
+
+def test_every_row_once_an_epoch() -> None:
+    """Harm: some examples are seen twice as often as others, or never."""
+    for rows, size in ((48, 12), (50, 12), (5, 12)):
+        steps = max(1, rows // size)
+        epochs = [np.concatenate([chosen(rows, size, 3, e * steps + at) for at in range(steps)]) for e in range(8)]
+        for epoch in epochs:
+            assert len(set(epoch.tolist())) == len(epoch) == min(size, rows) * steps
+        assert len({tuple(epoch) for epoch in epochs}) > 5  # each in an order of its own
+        assert set(np.concatenate(epochs).tolist()) == set(range(rows))  # who is left over changes
+
+
+def test_texts_of_every_table_once_an_epoch() -> None:
+    """Harm: a small table is passed over, or a text is regressed on the vector of another."""
+    held = texts()
+    steps = 40 // 8 + 17 // 8
+    seen = {0: [], 1: []}
+    for step in range(steps, 2 * steps):
+        batch = held.batch(step)
+        assert batch.text_targets is not None
+        table = set(batch.text_targets[:, 1].tolist())
+        assert len(table) == 1  # one table only, so that lengths are alike
+        assert batch.text_targets[:, 0].tolist() == numbers(batch.texts)
+        seen[int(table.pop())] += numbers(batch.texts)
+    assert sorted(seen[0]) == list(range(40))
+    assert len(set(seen[1])) == len(seen[1]) == 16
+    assert held.rows == 57
+
+
+def test_table_smaller_than_a_batch_is_used_whole() -> None:
+    """Harm: a handful of queries divides by zero or is never trained on."""
+    held = TextBatches([numbered(3), numbered(16)], [np.zeros((3, 2), np.float16), np.zeros((16, 2), np.float16)], 8, 0)
+    sizes = sorted(len(held.batch(step).texts.ids) for step in range(3))
+    assert sizes == [3, 8, 8]
+
+
+def test_lists_are_drawn_from_their_own_with_the_positive_first() -> None:
+    """Harm: a negative stands where the losses look for the positive, or belongs to another query."""
+    held = examples()
+    drawn: dict[int, set[int]] = {}
+    for step in range(200):
+        batch = held.batch(step)
+        assert batch.queries is not None
+        assert batch.listed is not None
+        passages = numbers(batch.texts)
+        assert len(set(passages)) == len(passages)
+        for example, places in zip(numbers(batch.queries), batch.listed.tolist(), strict=True):
+            found = [passages[place] for place in places if place >= 0]
+            whole = own(held, example)
+            assert found[0] == whole[0]
+            assert len(set(found)) == len(found) == min(len(whole), NEGATIVES + 1)
+            assert set(found) <= set(whole)
+            assert all(place == -1 for place in places[len(found) :])
+            drawn.setdefault(example, set()).update(found)
+    assert all(drawn[example] == set(own(held, example)) for example in range(EXAMPLES))
+
+
+def test_scores_stand_with_their_passages() -> None:
+    """Harm: the student is taught the score of another passage, or a padded place has one."""
+    held = examples()
+    for step in range(20):
+        batch = held.batch(step)
+        assert batch.queries is not None
+        assert batch.listed is not None
+        assert batch.scores is not None
+        passages = numbers(batch.texts)
+        for row, example in enumerate(numbers(batch.queries)):
+            for place, score in zip(batch.listed[row].tolist(), batch.scores[row].tolist(), strict=True):
+                expected = np.nan if place < 0 or example == 5 else example * 100 + passages[place]
+                np.testing.assert_equal(score, expected)
+
+
+def naive_allowed(held: ExampleBatches, batch: Batch) -> list[list[bool]]:
+    """One query and one passage at a time."""
+    assert batch.queries is not None
+    assert batch.listed is not None
+    asked = numbers(batch.queries)
+    lists = [{place for place in row if place >= 0} for row in batch.listed.tolist()]
+
+    def may(query: int, place: int) -> bool:
+        if place in lists[query]:
+            return True
+        if not held.in_batch[asked[query]]:
+            return False
+        for mate, other in enumerate(asked):
+            group = held.group[other] == held.group[asked[query]] and held.group[other] >= 0
+            if mate != query and place in lists[mate] and (group or held.same[other] == held.same[asked[query]]):
+                return False
+        return True
+
+    return [[may(query, place) for place in range(len(batch.texts.ids))] for query in range(len(asked))]
+
+
+def test_allowed_equals_a_loop() -> None:
+    """Harm: passages of the same class, of the same question or of the query itself are pushed away."""
+    held = examples()
+    hidden = 0
+    for step in range(40):
+        batch = held.batch(step)
+        assert batch.allowed is not None
+        assert batch.allowed.tolist() == naive_allowed(held, batch)
+        hidden += int((~batch.allowed).sum())
+    assert hidden > 100
+
+
+def pair(**changed: object) -> Batch:
+    """Two queries: the first lists passages 0 and 1, the second 2 and 3."""
+    held = ExampleBatches(
+        queries=numbered(2), passages=numbered(9), lists=np.array([0, 1, 2, 3]), starts=np.array([0, 2, 4]),
+        in_batch=np.array([True, True]), group=np.array([-1, -1]), same=np.array([0, 1]), size=2, negatives=1, seed=0,
+    )  # fmt: skip
+    return replace(held, **changed).batch(0)
+
+
+def seen_by(batch: Batch) -> dict[int, set[int]]:
+    """The passages that count against each query."""
+    assert batch.queries is not None
+    assert batch.allowed is not None
+    passages = np.array(numbers(batch.texts))
+    rows = zip(numbers(batch.queries), batch.allowed.numpy(), strict=True)
+    return {query: set(passages[row].tolist()) for query, row in rows}
+
+
+ALL = {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, {0: ALL, 1: ALL}),
+        ({"group": np.array([4, 4])}, {0: {0, 1}, 1: {2, 3}}),
+        ({"group": np.array([4, 5])}, {0: ALL, 1: ALL}),
+        ({"same": np.array([7, 7])}, {0: {0, 1}, 1: {2, 3}}),
+        ({"in_batch": np.array([False, True])}, {0: {0, 1}, 1: ALL}),
+        ({"lists": np.array([0, 1, 2, 0]), "same": np.array([7, 7])}, {0: {0, 1}, 1: {0, 2}}),  # its own list stays
+        ({"lists": np.array([0, 1, 0, 3])}, {0: {0, 1, 3}, 1: {0, 1, 3}}),  # both have one positive: one column
+        ({"negatives": 0}, {0: {0, 2}, 1: {0, 2}}),
+    ],
+)
+def test_who_counts_against_whom(changed: dict[str, object], expected: dict[int, set[int]]) -> None:
+    """Harm: each case by itself: same group, same query, rows that keep to themselves, shared passages."""
+    assert seen_by(pair(**changed)) == expected
+
+
+def test_passage_listed_twice_is_read_once() -> None:
+    """Harm: a shared positive is its own negative under a second number."""
+    batch = pair(lists=np.array([0, 1, 0, 3]))
+    assert batch.listed is not None
+    assert sorted(numbers(batch.texts)) == [0, 1, 3]
+    assert batch.listed[0, 0] == batch.listed[1, 0]
+
+
+def test_targets_come_from_their_tables_and_are_nan_elsewhere() -> None:
+    """Harm: a query without a cached vector is regressed on somebody else's."""
+    tables = [np.arange(10, dtype=np.float16).reshape(5, 2), 100 + np.arange(6, dtype=np.float16).reshape(3, 2)]
+    lookup = Lookup(tables, np.array([0, -1, 1, 0, 1]), np.array([4, 2, 0, 1, 2]))
+    found = lookup[np.array([2, 0, 1, 1, 3, 4])]
+    np.testing.assert_array_equal(found, [[100, 101], [8, 9], [np.nan] * 2, [np.nan] * 2, [2, 3], [104, 105]])
+    assert found.dtype == np.float32
+    assert lookup[np.zeros(0, np.int64)].shape == (0, 2)
+
+
+def test_targets_of_a_batch_belong_to_its_texts() -> None:
+    """Harm: passages are sorted and their vectors are not."""
+    queries = Lookup([np.arange(EXAMPLES, dtype=np.float16)[:, None]], np.zeros(EXAMPLES, int), np.arange(EXAMPLES))
+    known = np.where(np.arange(DISTINCT) % 3 == 0, -1, 0)
+    passages = Lookup([1000 + np.arange(DISTINCT, dtype=np.float16)[:, None]], known, np.arange(DISTINCT))
+    batch = replace(examples(), query_targets=queries, passage_targets=passages).batch(6)
+    assert batch.queries is not None
+    assert batch.query_targets is not None
+    assert batch.text_targets is not None
+    assert batch.query_targets[:, 0].tolist() == numbers(batch.queries)
+    expected = [np.nan if number % 3 == 0 else 1000 + number for number in numbers(batch.texts)]
+    np.testing.assert_equal(batch.text_targets[:, 0].tolist(), expected)
+
+
+def test_fewer_examples_than_a_batch() -> None:
+    """Harm: a small set divides by zero."""
+    held = replace(examples(), size=1000)
+    batch = held.batch(2)
+    assert batch.queries is not None
+    assert sorted(numbers(batch.queries)) == list(range(EXAMPLES))
+
+
+def test_score_lists_are_those_that_training_sees() -> None:
+    """Harm: the temperature is chosen for lists of another length, or for scores that are not there."""
+    held = examples()
+    scores, present = held.score_lists()
+    assert scores.shape == present.shape == (EXAMPLES, NEGATIVES + 1)
+    for example in range(EXAMPLES):
+        whole = own(held, example)
+        found = scores[example][present[example]] - example * 100
+        assert present[example].sum() == (0 if example == 5 else min(len(whole), NEGATIVES + 1))
+        assert set(found.tolist()) <= set(whole)
+        if len(found):
+            assert found[0] == whole[0]
+    assert np.isfinite(scores).all()
+    assert len(held.score_lists(limit=7)[0]) == 7
+
+
+def test_to_moves_every_part_and_keeps_what_is_absent() -> None:
+    """Harm: a mask stays on the CPU, or a missing target becomes something."""
+    batch = examples().batch(0)
+    moved = batch.to(torch.device("meta"))
+    assert parts(moved).keys() == parts(batch).keys()
+    assert all(held.device.type == "meta" for held in parts(moved).values())
+    assert equal(batch.to(torch.device("cpu")), batch)

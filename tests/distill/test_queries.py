@@ -1,0 +1,94 @@
+"""Each rule that a written query may break, and what passes."""
+
+from collections import Counter
+
+import pytest
+
+from distill import prompts, queries
+
+PASSAGE = "list.sort() sorts the list in place, using only < comparisons between items."
+SHARED = prompts.WRITE.shared
+
+
+def completion(query: str, task: str = "Given a question, find the passage that answers it.") -> str:
+    return f" {task}\nQuery: {query}"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (" Find the answer.\nQuery: how to sort a list", ("Find the answer.", "how to sort a list")),
+        ("Find  it.\r\nQuery:how to sort\r\n", ("Find it.", "how to sort")),
+        (" Find it.\nQuery: how to sort\nPassage: another one", ("Find it.", "how to sort")),
+        (" Find it. Query: on one line", ("Find it.", "on one line")),
+        (" Find it.\n Query:\nhow to sort", ("Find it.", "how to sort")),
+        (" Find the answer.", None),
+        ("\nQuery: no task is there", None),
+        (" Find it.\nQuery:  \n", None),
+        ("", None),
+        (" Find it.\nPassage: a new passage\nKind: search result\nQuery: how to sort", None),
+    ],
+)
+def test_completion_is_parsed(written: str, expected: tuple[str, str] | None) -> None:
+    """Harm: half a completion becomes a query, or the fields of a second example become its task."""
+    assert queries.parse(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ("how do I order the items of a list", None),
+        ("sorts the list in reverse", None),
+        ("sort list", "wrong length"),
+        (" ".join(["word"] * 41), "wrong length"),
+        (" ".join(["word"] * 40), None),
+        ("? ! ...", "wrong length"),
+        ("sorts the list in place", "copied"),
+        ("LIST SORT() sorts -- the list", "copied"),
+        ("sort the list in place", None),  # words are compared whole: `sort` is not in the passage
+        ("ts the list in place", None),
+        ("add element to sorted list without sorting again", "leaked"),
+        ("Add element to sorted list, without sorting again!", "leaked"),
+        ("how to sort Passage: a list", "leaked"),
+        ("Query: how to sort lists", "leaked"),
+        ("how to sort Kind: search result", "leaked"),
+        ("how to sort Task: find it", "leaked"),
+    ],
+)
+def test_fault_names_the_rule(query: str, rule: str | None) -> None:
+    """Harm: a query that repeats its passage, or an example of the prompt, teaches to match words."""
+    assert queries.fault(query, PASSAGE, SHARED) == rule
+
+
+def test_usable_keeps_and_counts() -> None:
+    """Harm: rows vanish without a count, or a kept query is filed under another passage."""
+    good = ["how do I order the items of a list", "what compares two items while sorting"]
+    written = [
+        completion(good[0]),
+        "nothing of use",
+        completion("two words"),
+        completion(good[0].upper() + "?"),
+        completion("sorts the list in place"),
+        completion("why do you put vinegar in the water for poached eggs"),
+        completion(good[1]),
+    ]
+    kept, dropped = queries.usable(written, [PASSAGE] * len(written), SHARED)
+    task = "Given a question, find the passage that answers it."
+    assert kept == [(0, task, good[0]), (6, task, good[1])]
+    assert dropped == {"unparsable": 1, "wrong length": 1, "copied": 1, "leaked": 1, "duplicate": 1}
+    assert set(dropped) == set(queries.RULES)
+
+
+def test_lists_of_other_lengths_are_an_error() -> None:
+    """Harm: a completion is lost and every later query is filed under its neighbour's passage."""
+    with pytest.raises(ValueError, match="zip"):
+        queries.usable([completion("how do I order a list")], [PASSAGE] * 2, SHARED)
+
+
+def test_kinds_are_drawn_alike_and_by_the_seed() -> None:
+    """Harm: one kind of query is all there is, or the same recipe makes other queries."""
+    drawn = queries.kinds(4000, (3, 1))
+    assert drawn == queries.kinds(4000, (3, 1)) != queries.kinds(4000, (3, 2))
+    counts = Counter(drawn)
+    assert set(counts) == set(prompts.KINDS)
+    assert all(900 < count < 1100 for count in counts.values())

@@ -1,0 +1,107 @@
+"""Entropy against a loop; the automatic temperature on any scale."""
+
+import math
+
+import numpy as np
+import pytest
+
+from distill import scores
+from distill.errors import Refused
+
+
+def ragged(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of 1 to 8 cosines."""
+    generator = np.random.default_rng(seed)
+    present = np.arange(8) < generator.integers(1, 9, 200)[:, None]
+    return generator.normal(0.5, 0.1, present.shape), present
+
+
+def naive_entropy(values: list[float], temperature: float) -> float:
+    weights = [math.exp((value - max(values)) / temperature) for value in values]
+    return -sum(w / sum(weights) * math.log(w / sum(weights)) for w in weights if w > 0)
+
+
+def test_entropies_equal_a_loop() -> None:
+    """Harm: padding counts as candidates, and the temperature is chosen for lists that nobody has."""
+    held, present = ragged()
+    for temperature in (0.01, 0.1, 3.0):
+        found = scores.entropies(held, present, temperature)
+        expected = [naive_entropy(row[there].tolist(), temperature) for row, there in zip(held, present, strict=True)]
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_list_without_a_score_has_no_entropy() -> None:
+    """Harm: a row that was never scored makes the mean NaN, which no artifact can hold."""
+    found = scores.entropies(np.zeros((2, 3)), np.array([[False] * 3, [True] * 3]), 0.5)
+    np.testing.assert_allclose(found, [0, math.log(3)])
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1, 0), (1000, 0), (1e-6, 0), (1, 50), (1000, -4000)])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_auto_temperature_reaches_the_entropy_on_any_scale(factor: float, shift: float, share: float) -> None:
+    """Harm: log-likelihoods of -4000 get the temperature of cosines: one-hot targets, which are no distillation."""
+    held, present = ragged()
+    given = held * factor + shift
+    found = scores.auto_temperature(given, present, share)
+    useful = present.sum(1) > 1
+    reached = scores.entropies(given, present, found)[useful].mean()
+    assert reached == pytest.approx(share * np.log(present.sum(1)[useful]).mean(), rel=1e-6)
+    assert found / factor == pytest.approx(scores.auto_temperature(held, present, share), rel=1e-4)
+
+
+def test_auto_temperature_reads_single_precision_without_loss() -> None:
+    """Harm: scores come as fp32, where a shift by -4000 leaves few digits for the exponent."""
+    held, present = ragged()
+    given = (held * 1000 - 4000).astype(np.float32)
+    found = scores.auto_temperature(given, present)
+    assert found == pytest.approx(1000 * scores.auto_temperature(held, present), rel=1e-3)
+    exact = scores.entropies(given.astype(np.float64), present, found)
+    np.testing.assert_allclose(scores.entropies(given, present, found), exact, atol=1e-12)
+
+
+def test_lists_that_no_temperature_changes_do_not_count() -> None:
+    """Harm: where most lists hold equal scores, the search runs to a temperature of nothing and says so to no one."""
+    held, present = ragged()
+    alone = scores.auto_temperature(held, present)
+    flat = np.concatenate([held, np.full((1000, 8), 0.5)])
+    there = np.concatenate([present, np.ones((1000, 8), bool)])
+    assert scores.auto_temperature(flat, there) == pytest.approx(alone)
+
+
+def test_one_list_of_another_scale_does_not_bound_the_search() -> None:
+    """Harm: an outlier of a million sets the range in which the temperature of all others is sought."""
+    held, present = ragged()
+    held[int(present.sum(1).argmax())] *= 1e9
+    found = scores.auto_temperature(held, present)
+    useful = present.sum(1) > 1
+    reached = scores.entropies(held, present, found)[useful].mean()
+    assert reached == pytest.approx(0.6 * np.log(present.sum(1)[useful]).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("held", "present"),
+    [
+        (np.full((4, 3), 0.7), np.ones((4, 3), bool)),  # all equal
+        (np.arange(4.0)[:, None], np.ones((4, 1), bool)),  # lists of one
+        (np.random.default_rng(0).random((4, 3)), np.zeros((4, 3), bool)),  # nothing there
+        (np.zeros((0, 3)), np.zeros((0, 3), bool)),  # no list
+    ],
+)
+def test_scores_that_say_nothing_are_refused(held: np.ndarray, present: np.ndarray) -> None:
+    """Harm: a student is taught a uniform distribution for hours."""
+    with pytest.raises(Refused, match="teach nothing"):
+        scores.auto_temperature(held, present)
+
+
+def test_ties_for_the_first_place_are_refused_when_no_temperature_helps() -> None:
+    """Harm: grades of 0 and 1 with many ones: the entropy cannot fall, so the targets become a hard vote."""
+    held = np.tile([1.0, 1.0, 1.0, 0.0], (5, 1))
+    with pytest.raises(Refused, match="first place"):
+        scores.auto_temperature(held, np.ones(held.shape, bool))
+
+
+def test_histogram_counts_every_finite_value() -> None:
+    """Harm: one NaN in a column stops the step that draws it."""
+    made = scores.histogram(np.array([0.0, 0.5, 1.0, math.nan, math.inf]), bins=2)
+    assert made == {"edges": [0.0, 0.5, 1.0], "counts": [1, 2]}
+    assert sum(scores.histogram(np.full(3, math.nan))["counts"]) == 0
