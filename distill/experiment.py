@@ -6,7 +6,7 @@ import re
 import time
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +75,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[object, object]:
     seen: set[object] = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
@@ -89,7 +89,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _mapping(loader, node))
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def read_yaml(file: Path) -> tuple[dict[str, object], str, dict[str, int]]:
@@ -109,7 +109,7 @@ def read_yaml(file: Path) -> tuple[dict[str, object], str, dict[str, int]]:
     if len(re.findall(r"(?m)(?:^|\s)\*[A-Za-z_]", text)) > 100:
         raise Refused(f"{file} has more than 100 aliases.")
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506 a SafeLoader
+        content = yaml.load(text, _Loader)
         tree = yaml.compose(text, _Loader)
     except yaml.YAMLError as error:
         raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
@@ -153,7 +153,7 @@ def change(content: dict[str, object], assignment: str) -> None:
         place = place.setdefault(part, {})
     if not isinstance(place, dict) or not parts:
         raise Refused(f"--set {assignment}: names no setting; needed: STEP.key=value.")
-    place[parts[-1]] = yaml.load(value, _Loader)  # noqa: S506 a SafeLoader
+    place[parts[-1]] = yaml.load(value, _Loader)
 
 
 def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
@@ -364,7 +364,7 @@ def _run(experiment: Experiment, step: Step) -> tuple[str, str, str]:
 
 def call(step: Step) -> artifact.Facts:
     """Run one step."""
-    return typing.cast(Callable[..., artifact.Facts], stages.verb(step.verb))(**step.settings)
+    return stages.verb(step.verb)(**step.settings)
 
 
 @contextlib.contextmanager

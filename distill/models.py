@@ -69,9 +69,9 @@ def embedder(model: Model) -> Embedder:
 
 
 def label(model: Model) -> str:
-    """A short name for people: the step, or the class with its base."""
+    """A short name that no other model has: the step or the class, and what made it."""
     if isinstance(model, Path):
         return f"{model.name}@{artifact.fingerprint(model)[:12]}"
-    if isinstance(model, functools.partial):
-        return f"{model.func.__name__}({model.keywords.get('base', '')})"
-    return getattr(model, "__name__", str(model))
+    named = model.func if isinstance(model, functools.partial) else model
+    made = recipe.fingerprint({"model": recipe.describe(model, {})})
+    return f"{getattr(named, '__name__', 'model')}@{made[:12]}"

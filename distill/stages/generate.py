@@ -1,7 +1,9 @@
 """Passages to queries: a language model writes a task and a query for each seed passage."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill import artifact, prompts, tables
 from distill.artifact import Facts
@@ -10,6 +12,9 @@ from distill.errors import Refused
 from distill.models import Writer
 from distill.runtime import Runtime
 from distill.stages import stage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @stage(version=1)
@@ -55,7 +60,7 @@ def generate(
     settings = (model, passages, drawn, part_rows, temperature, top_p, tokens, words, seed, out)
     work(partial(_worker, *settings), todo, left, out.name, runtime)
     notes = tables.notes(out / "queries")
-    dropped = {rule: sum(int(note["dropped"][rule]) for note in notes) for rule in notes[0]["dropped"]}  # type: ignore[index,attr-defined]
+    dropped = _summed([note["dropped"] for note in notes])
     rows = len(tables.opened(out / "queries"))
     if not rows:
         raise Refused(
@@ -71,10 +76,20 @@ def generate(
     }
 
 
+def _summed(counts: Sequence[object]) -> dict[str, int]:
+    """Counts by rule of several parts, added up."""
+    found: dict[str, int] = {}
+    for held in counts:
+        assert isinstance(held, dict)
+        for rule, count in held.items():
+            found[rule] = found.get(rule, 0) + count
+    return found
+
+
 def _worker(
     model: Writer,
     passages: Path,
-    drawn: "tables.np.ndarray",
+    drawn: "np.ndarray",
     part_rows: int,
     temperature: float,
     top_p: float,

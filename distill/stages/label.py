@@ -1,5 +1,6 @@
 """Candidates to examples: choose the positive and the hard negatives, keep the teacher's raw scores."""
 
+import contextlib
 from pathlib import Path
 from typing import Literal
 
@@ -96,7 +97,8 @@ def label(
         "refers": artifact.facts(candidates)["refers"],
     }
     if (lengths > 1).any():
-        found = auto_temperature(padded, present)
-        facts["temperature_for_entropy_0.6"] = round(found, 5)
-        facts["entropy"] = round(float(entropies(padded, present, found)[lengths > 1].mean()), 4)
+        with contextlib.suppress(Refused):  # scores that say nothing stop a KL loss, not a contrastive one
+            found = auto_temperature(padded, present)
+            facts["temperature_for_entropy_0.6"] = round(found, 5)
+            facts["entropy"] = round(float(entropies(padded, present, found)[lengths > 1].mean()), 4)
     return facts

@@ -1,11 +1,15 @@
 """Queries and vectors to candidates: the passages that the teacher finds for each query."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill import artifact, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.stages import stage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BLOCK = 8192  # queries searched at once: bounds memory
 
@@ -35,7 +39,7 @@ def mine(
     """
     import numpy as np
 
-    from distill import console, scores, search
+    from distill import console, search
 
     model = _check(passages, queries, passage_vectors, query_vectors)
     asked = tables.read(queries, "queries")
@@ -61,14 +65,14 @@ def mine(
             ranks.append(rank)
             spreads.append(similarities[:, 0] - similarities[:, -1])
             bar.step(len(block))
-    return _facts(np.concatenate(ranks), np.concatenate(spreads), scores) | {
+    return _facts(np.concatenate(ranks), np.concatenate(spreads)) | {
         "rows": len(sought),
         "model": model,
         "refers": {"passages": artifact.fingerprint(passages), "queries": artifact.fingerprint(queries)},
     }
 
 
-def _vectors(folder: Path) -> "tables.np.ndarray":
+def _vectors(folder: Path) -> "np.ndarray":
     return tables.matrix(tables.read(folder, "vectors")["vector"])
 
 
@@ -89,7 +93,7 @@ def _check(passages: Path, queries: Path, passage_vectors: Path, query_vectors: 
     return str(told[0]["model"])
 
 
-def _facts(ranks: "tables.np.ndarray", spreads: "tables.np.ndarray", scores: object) -> dict[str, object]:
+def _facts(ranks: "np.ndarray", spreads: "np.ndarray") -> dict[str, object]:
     from distill.scores import histogram
 
     bounds = [1, 3, 5, 10, 20, 100]

@@ -15,6 +15,7 @@ from distill.stages import stage
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from distill.batches import ExampleBatches, Lookup, TextBatches
     from distill.interfaces import Embedder
@@ -62,6 +63,7 @@ def train(
         Examples used and dropped, steps skipped, the temperature used, parameters, final losses.
     """
     from distill import fit, models
+    from distill.batches import ExampleBatches, TextBatches
 
     if not examples and not vectors:
         raise Refused(
@@ -70,10 +72,11 @@ def train(
     if objective.regression and not vectors:
         raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
     embedder = models.embedder(model)
-    told: dict[str, object] = {}
+    batches: ExampleBatches | TextBatches
     if examples:
-        batches, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, out)
-        objective = replace(objective, teacher_temperature=_temperature(objective, batches, told))
+        listed, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, out)
+        objective = replace(objective, teacher_temperature=_temperature(objective, listed, told))
+        batches = listed
     else:
         batches = _texts(embedder, passages, queries, vectors, schedule, seed, out)
         objective = replace(objective, contrastive=0.0, kl=0.0)
@@ -151,7 +154,7 @@ def _pieces(texts: list[str], tasks: list[str]) -> Iterator["Texts"]:
         yield texts[start : start + CHUNK], tasks[start : start + CHUNK]
 
 
-def _listed_texts(corpus: "tables.pa.Table", rows: "Listing") -> Iterator["Texts"]:
+def _listed_texts(corpus: "pa.Table", rows: "Listing") -> Iterator["Texts"]:
     """The distinct passages: bare ones first, then those that are read as queries."""
     for start in range(0, rows.bare, CHUNK):
         yield tables.passage_texts(corpus, rows.passage_row[start : min(start + CHUNK, rows.bare)]), None
