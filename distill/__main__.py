@@ -100,14 +100,54 @@ def _show(given: list[str]) -> int:
 
 
 def _verb(name: str, given: list[str]) -> int:
-    from distill import parsing
+    from distill import parsing, recipe
 
     function = stages.verb(name)
-    settings, out = parsing.command_line(name, function, given)
-    facts = function(**settings, out=out)
+    if any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in given):
+        parsing.parser(function, name).parse_args(given)  # prints, and leaves
+    try:
+        arguments = _arguments(given)
+        out = arguments.pop("out", None)
+        if not isinstance(out, str):
+            raise Refused("needs out, the folder to write: --out FOLDER.")
+        settings = parsing.parse(function, arguments)
+        for path in recipe.paths(settings):
+            if not path.exists():
+                raise Refused(f"{path} does not exist.")
+    except Refused as error:
+        raise Refused("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from error
+    facts = function(**settings, out=Path(out))
     rows = {key: value for key, value in facts.items() if isinstance(value, (int, float, str))}
     console.table(f"{name}: {out}", ("fact", "value"), rows.items())
     return 0
+
+
+def _arguments(given: Sequence[str]) -> dict[str, object]:
+    """`--key value` and `--key.inner value` as YAML would hold them, over those of `--config FILE`; values are a list."""
+    from distill import experiment
+
+    words: list[tuple[str, list[str]]] = []
+    for word in given:
+        if word.startswith("--"):
+            key, mark, value = word.removeprefix("--").partition("=")
+            words.append((key, [value] if mark else []))
+        elif words:
+            words[-1][1].append(word)
+        else:
+            raise Refused(f"{word!r} belongs to no key; needed: --key value.")
+    found: dict[str, object] = {}
+    for key, values in sorted(words, key=lambda word: word[0] != "config"):  # the file first
+        if not values:
+            raise Refused(f"--{key}: no value; needed: --{key} VALUE.")
+        try:
+            if key == "config":
+                found, _, _ = experiment.read_yaml(Path(values[-1]))
+            else:
+                read = [experiment.read_value(value) for value in values]
+                experiment.put(found, key.split("."), read[0] if len(read) == 1 else read)
+        except Refused as error:
+            raise Refused(f"--{key}: {error}") from error
+    return found
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)  # line :100: is no picture
 
 # Long enough not to take `task-specific` or `hf_hub_download` for secrets.
 _SECRET = re.compile(r"\b(hf_|gh[a-z]_|github_pat_|sk-|Bearer )[\w\-.~+/=]{16,}")
@@ -40,7 +40,7 @@ def say(text: str, style: str | None = None) -> None:
 
 def complain(text: str) -> None:
     """One line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(redacted(text), style="red", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(redacted(text), style="red", markup=False)
 
 
 class Bar:

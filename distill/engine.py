@@ -42,19 +42,19 @@ def _ray(make: Callable[[], Worker], parts: Sequence[int], runtime: Runtime) -> 
     except ModuleNotFoundError as error:
         raise Refused("runtime.engine is ray, which is not installed. pip install 'distill[scale]'.") from error
 
+    from ray.util import ActorPool
+
     class Actor:
         def __init__(self) -> None:
             self._worker = make()
 
-        def __call__(self, batch: dict[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+        def do(self, part: int) -> None:
             with console.bar("", 0) as bar:
-                for part in batch["id"]:
-                    self._worker(parts[int(part)], bar)
-            return batch
+                self._worker(part, bar)
 
-    ray.data.range(len(parts), override_num_blocks=len(parts)).map_batches(
-        Actor,
-        batch_size=1,
-        concurrency=runtime.devices * runtime.nodes,
-        num_gpus=int(ray.cluster_resources().get("GPU", 0) > 0),
-    ).materialize()
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    gpu = int(ray.cluster_resources().get("GPU", 0) > 0)
+    remote = ray.remote(num_gpus=gpu, num_cpus=0 if gpu else 1)(Actor)
+    actors = [remote.remote() for _ in range(min(runtime.devices * runtime.nodes, len(parts)))]
+    for _ in ActorPool(actors).map_unordered(lambda actor, part: actor.do.remote(part), list(parts)):
+        pass

@@ -70,9 +70,9 @@ class Share:
 
 
 SHARES = {
-    "train": Share(0.33, 0.40),
+    "train": Share(0.42, 0.40),
     "embed": Share(0.50, 0.40),
-    "read": Share(0.30, 0.40),
+    "read": Share(0.32, 0.40),
     "write": Share(0.18, 0.01),
     "search": Share(0.38, 0.0),  # on the processor alone
 }

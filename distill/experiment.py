@@ -14,9 +14,12 @@ import yaml
 
 from distill import artifact, console, estimate, parsing, recipe, stages
 from distill.errors import Refused, near
+from distill.runtime import Runtime
 
-RUN_WIDE = ("name", "output", "seed", "runtime", "steps")
+WIDE_TYPES: dict[str, object] = {"name": str, "output": str, "seed": int, "runtime": Runtime}
+RUN_WIDE = (*WIDE_TYPES, "steps")
 MEGABYTE = 1 << 20
+NODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Experiment:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and strict: no key twice, no merge keys; numbers such as 1e-4 are numbers."""
+    """Safe, and strict: no key twice, keys are text, no merge keys; numbers such as 1e-4 are numbers."""
 
 
 _Loader.add_implicit_resolver(
@@ -76,15 +79,16 @@ _Loader.add_implicit_resolver(
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[object, object]:
-    seen: set[object] = set()
+    seen: set[str] = set()
     for key_node, _ in node.value:
+        line = key_node.start_mark.line + 1
         if key_node.tag == "tag:yaml.org,2002:merge":
-            raise Refused(
-                f"line {key_node.start_mark.line + 1}: merge keys (<<) are not read. Write the settings at the step."
-            )
+            raise Refused(f"line {line}: merge keys (<<) are not read. Write the settings at the step.")
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise Refused(f"line {line}: key {key!r} is no text. Write it in quotes.")
         if key in seen:
-            raise Refused(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice. Keep one.")
+            raise Refused(f"line {line}: key {key!r} stands twice. Keep one.")
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -104,20 +108,52 @@ def read_yaml(file: Path) -> tuple[dict[str, object], str, dict[str, int]]:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise Refused(f"{file} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{file} cannot be read: {error}.") from error
-    if len(re.findall(r"(?m)(?:^|\s)\*[A-Za-z_]", text)) > 100:
-        raise Refused(f"{file} has more than 100 aliases.")
+    except UnicodeDecodeError as error:
+        raise Refused(f"{file}: not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
+    except OSError as error:
+        raise Refused(f"{file} cannot be read: {error.strerror}.") from error
     try:
-        content = yaml.load(text, _Loader)
-        tree = yaml.compose(text, _Loader)
-    except yaml.YAMLError as error:
-        raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        content = read_value(text)
     except Refused as error:
         raise Refused(f"{file}: {error}") from error
     if not isinstance(content, dict):
-        raise Refused(f"{file}: holds {type(content).__name__}; needed: keys {', '.join(RUN_WIDE)}.")
-    return content, text, _lines(tree)
+        raise Refused(f"{file} {'is empty' if content is None else 'holds no keys'}; needed: keys with values.")
+    return content, text, _lines(yaml.compose(text, _Loader))
+
+
+def read_value(text: str) -> object:
+    """What a YAML text says; no part of it is shared, so that a change of one step leaves the others alone.
+
+    Raises:
+        Refused: It is no YAML, or grows beyond a page through its aliases.
+    """
+    try:
+        tree = yaml.compose(text, _Loader)
+        if tree is not None and _size(tree, {}) > NODES:
+            raise Refused(f"more than {NODES:,} values, aliases counted as often as they are used.")
+        return _unshared(yaml.load(text, _Loader))
+    except yaml.MarkedYAMLError as error:
+        at = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise Refused(f"{at}not YAML: {' '.join(filter(None, [error.context, error.problem]))}.") from error
+    except yaml.YAMLError as error:
+        raise Refused(f"not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise Refused("not YAML: nested too deeply, or an alias inside what it stands for.") from error
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values in a tree when each alias is written out."""
+    if id(node) not in known:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+    return known[id(node)]
+
+
+def _unshared(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _unshared(held) for key, held in value.items()}
+    return [_unshared(held) for held in value] if isinstance(value, list) else value
 
 
 def _lines(tree: yaml.Node | None) -> dict[str, int]:
@@ -143,17 +179,29 @@ def change(content: dict[str, object], assignment: str) -> None:
         steps = content.get("steps")
         names = list(steps) if isinstance(steps, dict) else []
         if not isinstance(steps, dict) or parts[0] not in steps:
-            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{near(parts[0], names)}")
+            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{near(parts[0], [*names, *RUN_WIDE])}")
         held = steps[parts[0]]
         place = next(iter(held.values())) if isinstance(held, dict) and len(held) == 1 else held
         parts = parts[1:]
+    try:
+        put(place, parts, read_value(value))
+    except Refused as error:
+        raise Refused(f"--set {assignment}: {error}") from error
+
+
+def put(place: object, parts: Sequence[str], value: object) -> None:
+    """Write a value at a key inside mappings, which are made where there are none.
+
+    Raises:
+        Refused: The key is empty, or lies inside a value that has no keys.
+    """
     for part in parts[:-1]:
-        if not isinstance(place, dict):
-            raise Refused(f"--set {assignment}: {part!r} lies inside a value that is no mapping.")
-        place = place.setdefault(part, {})
-    if not isinstance(place, dict) or not parts:
-        raise Refused(f"--set {assignment}: names no setting; needed: STEP.key=value.")
-    place[parts[-1]] = yaml.load(value, _Loader)
+        place = place.setdefault(part, {}) if isinstance(place, dict) else None
+    if not parts or not all(parts):
+        raise Refused("names no setting; needed: the key of one.")
+    if not isinstance(place, dict):
+        raise Refused(f"{parts[-1]!r} would lie inside a value that has no keys.")
+    place[parts[-1]] = value
 
 
 def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
@@ -169,7 +217,11 @@ def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
     content, text, lines = read_yaml(file)
     for assignment in changes:
         change(content, assignment)
-    faults = [f"{file}: key {key!r} is not known.{near(str(key), RUN_WIDE)}" for key in content if key not in RUN_WIDE]
+    faults = [f"{file}: key {key!r} is not known.{near(key, RUN_WIDE)}" for key in content if key not in RUN_WIDE]
+    for key, wanted in WIDE_TYPES.items():
+        if key in content and (found := list(parsing.faults(content[key], wanted, key))):
+            del content[key]  # said once, not again at each step
+            faults += [f"{file}: {fault}" for fault in found]
     steps = content.get("steps")
     if not isinstance(steps, dict) or not steps:
         raise Refused("\n".join([*faults, f"{file}: no steps; needed: `steps:` with a verb for each name."]))
@@ -177,17 +229,27 @@ def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
         file, str(content.get("name", file.stem)), Path(str(content.get("output", "runs"))), _as_run(text, changes)
     )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", experiment.name):
-        faults.append(f"{file}: name {experiment.name!r}; needed: letters, digits, '_', '-', '.'.")
-    names = [str(name) for name in steps]
+        faults.append(f"{file}: name: {experiment.name!r}; needed: letters, digits, '_', '-', '.'.")
     for name, held in steps.items():
-        line = lines.get(str(name), 0)
         try:
-            experiment.steps[str(name)] = _step(experiment, str(name), held, content, names, line)
+            experiment.steps[name] = _step(experiment, name, held, content, list(steps), lines.get(name, 0))
+        except _ReadsFaulty:
+            continue
         except Refused as error:
-            faults += [f"{file}:{line}: step {str(name)!r}: {fault}" for fault in str(error).splitlines()]
+            where = f"{file}:{lines.get(name, 0)}: step {name!r}{_verb_of(held)}"
+            faults += [f"{where}: {fault}" for fault in str(error).splitlines()]
     if faults:
         raise Refused("\n".join(faults))
     return experiment
+
+
+class _ReadsFaulty(Refused):
+    """A step that reads a faulty one: the fault is told there."""
+
+
+def _verb_of(held: object) -> str:
+    verb = next(iter(held)) if isinstance(held, dict) and held else ""
+    return f" ({verb})" if verb in stages.VERBS else ""
 
 
 def _as_run(text: str, changes: Sequence[str]) -> str:
@@ -200,16 +262,17 @@ def _step(
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RUN_WIDE:
         raise Refused(f"this is no name for a step; needed: small letters, digits and '_', not {', '.join(RUN_WIDE)}.")
     if not isinstance(held, dict) or len(held) != 1:
-        raise Refused("needed: exactly one verb with its arguments.")
+        verbs = ", ".join(held) if isinstance(held, dict) else repr(held)
+        raise Refused(f"{verbs or 'nothing'}; needed: exactly one verb with its arguments.")
     verb, arguments = next(iter(held.items()))
     if verb not in stages.VERBS:
         raise Refused(f"no verb {verb!r}.{near(str(verb), stages.VERBS)}")
     if not isinstance(arguments, dict):
-        raise Refused(f"({verb}): needed: arguments, as keys and values.")
+        raise Refused(f"{arguments!r}; needed: arguments, as keys and values.")
     function = stages.verb(verb)
     accepted = inspect.signature(function).parameters
     if "out" in arguments:
-        raise Refused(f"({verb}): `out` is not written in a file; the step's folder is {experiment.folder / name}.")
+        raise Refused(f"`out` is not written in a file; the step's folder is {experiment.folder / name}.")
     wide = {key: content[key] for key in ("seed", "runtime") if key in content and key in accepted}
     own = arguments.get("runtime")
     if isinstance(wide.get("runtime"), dict) and isinstance(own, dict):
@@ -239,8 +302,10 @@ class _Resolver:
             if path.exists():
                 raise Refused(f"{text} is both an earlier step and a file here. Rename one of them.")
             if text not in self._experiment.steps:
-                raise Refused(f"reads step {text!r}, which is faulty itself.")
+                raise _ReadsFaulty(text)
             return self._experiment.folder / text
+        if text == self._names[len(self._earlier)]:
+            raise Refused(f"reads {text!r}, which is the step itself. Name an earlier one.")
         if text in self._names:
             raise Refused(f"reads step {text!r}, which comes later. Steps run from top to bottom.")
         if not path.exists():
@@ -271,7 +336,7 @@ def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision])
     if not artifact.is_artifact(out):
         return Decision("run", "new")
     function = stages.verb(step.verb)
-    standing = recipe.build(step.verb, getattr(function, "version", 1), stages.defaults(function), {})
+    standing = stages.standing(function, step.settings)
     lines = recipe.differences(recipe.filled(artifact.read_json(out / "recipe.json"), standing), step.recipe)
     if lines:
         return Decision("refuse", "; ".join(lines))

@@ -1,23 +1,34 @@
-"""A step's arguments, as written in YAML, to values of the types in the verb's signature."""
+"""A step's arguments, as written in YAML or on a command line, to values of the types in the verb's signature."""
 
 import dataclasses
 import functools
 import inspect
+import math
+import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
 
-from distill import models, recipe
 from distill.errors import Refused, near
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+PLAIN = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    types.NoneType: "null",
+}
+"""Types of a setting that is one value, in words."""
 
-def parser(function: Callable[..., object]) -> ArgumentParser:
+
+def parser(function: Callable[..., object], name: str | None = None) -> ArgumentParser:
     """A parser of a verb's arguments, from its signature and docstring."""
-    made = ArgumentParser(exit_on_error=False)
+    made = ArgumentParser(exit_on_error=False, prog=name and f"distill {name}")
     made.add_function_arguments(function, as_group=False, fail_untyped=True, sub_configs=False)
     return made
 
@@ -29,56 +40,168 @@ def parse(function: Callable[..., object], arguments: Mapping[str, object]) -> d
     Where a list is wanted, one thing may stand alone.
 
     Raises:
-        Refused: An argument is not known, is missing, or is of another type.
+        Refused: An argument is not known, is missing, or is of another type; a line for each.
     """
+    if found := list(_faults_of_call(function, arguments, "", given=("out",))):
+        raise Refused("\n".join(found))
     wanted = inspect.signature(function).parameters
-    unknown = [name for name in arguments if name not in wanted]
-    if unknown:
-        raise Refused(
-            "\n".join(f"({function.__name__}): no argument {name!r}.{near(name, list(wanted))}" for name in unknown)
-        )
-    missing = [name for name, p in wanted.items() if p.default is p.empty and name not in arguments and name != "out"]
-    if missing:
-        raise Refused(f"({function.__name__}): needs {', '.join(missing)}.")
-    check_classes(arguments)
     given = {name: _listed(wanted[name].annotation, value) for name, value in arguments.items()}
     try:
         made = parser(function).parse_object({**given, "out": "."})
-    except (ArgumentError, TypeError, ValueError, KeyError) as error:
-        raise Refused(f"({function.__name__}): {_shortened(str(error))}") from error
-    return settings(function, made)
-
-
-def settings(function: Callable[..., object], parsed: Namespace) -> dict[str, object]:
-    """What a parser of a verb's arguments gave, as the verb takes it; without `out`."""
+    except (ArgumentError, TypeError, ValueError, KeyError) as error:  # of a type that `faults` takes for granted
+        raise Refused(" ".join(str(error).split())) from error
     hints = typing.get_type_hints(inspect.unwrap(function))
-    names = [name for name in inspect.signature(function).parameters if name != "out"]
-    return {name: value_of(getattr(parsed, name), hints[name]) for name in names}
+    return {name: value_of(getattr(made, name), hints[name]) for name in wanted if name != "out"}
 
 
 def _listed(annotation: object, value: object) -> object:
     return [value] if typing.get_origin(annotation) in (tuple, list) and not isinstance(value, (list, tuple)) else value
 
 
-def check_classes(value: object) -> None:
-    """Make sure that every class path is allowed and exists, before anything else is imported.
+def faults(value: object, hint: object, at: str) -> Iterator[str]:
+    """What is wrong with a setting, in words for a person, a line each; nothing if it is of its type.
 
-    Raises:
-        Refused: Names the first that is not.
+    Args:
+        value: As YAML has it.
+        hint: The type that is wanted.
+        at: Its key, with those around it.
+
+    Yields:
+        Key, value, what was needed, and the nearest name. No class is imported before its package is allowed.
     """
-    if isinstance(value, Mapping):
-        if "class_path" in value:
-            models.find(str(value["class_path"]))
-        for held in value.values():
-            check_classes(held)
-    elif isinstance(value, (list, tuple)):
-        for held in value:
-            check_classes(held)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is typing.Any or hint is inspect.Parameter.empty:
+        return
+    if origin in (typing.Union, types.UnionType):
+        yield from _faults_of_union(value, inner, at)
+    elif origin is typing.Literal:
+        if value not in inner:
+            yield f"{at}: {value!r}; needed: {words(hint)}.{near(str(value), [str(one) for one in inner])}"
+    elif origin in (tuple, list):
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        for number, held in enumerate(listed):
+            yield from faults(held, inner[0], f"{at}[{number}]" if listed is value else at)
+    elif inspect.isclass(origin) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            yield f"{at}: {value!r}; needed: {words(hint)}."
+            return
+        for key, held in value.items():
+            yield from faults(held, inner[1], f"{at}.{key}")
+    elif _class_wanted(hint):
+        yield from _faults_of_class(value, hint, at)
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            yield f"{at}: {value!r}; needed: {words(hint)}."
+            return
+        yield from _faults_of_call(hint, value, at)
+    elif not _fits(value, hint):
+        yield f"{at}: {value!r}; needed: {words(hint)}."
+
+
+def words(hint: object) -> str:
+    """A type as a person would say it."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint in PLAIN:
+        return PLAIN[hint]  # type: ignore[index]
+    if origin is typing.Literal:
+        return _either([str(one) for one in inner])
+    if origin in (typing.Union, types.UnionType):
+        return _either([words(one) for one in inner])
+    if origin in (tuple, list):
+        return f"a list, each {words(inner[0])}"
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return f"names, each with {words(inner[1])}"
+    if wanted := _class_wanted(hint):
+        return f"class_path and init_args of a subclass of {wanted.__name__}"
+    if dataclasses.is_dataclass(hint):
+        return f"settings among {', '.join(field.name for field in dataclasses.fields(hint))}"
+    return str(hint)
+
+
+def _either(alternatives: Sequence[str]) -> str:
+    *first, last = dict.fromkeys(alternatives)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _class_wanted(hint: object) -> type | None:
+    """What a class must be a subclass of, where a setting is a class with arguments."""
+    if typing.get_origin(hint) is Callable:
+        wanted = typing.get_args(hint)[1]
+        assert inspect.isclass(wanted)
+        return wanted
+    return hint if inspect.isclass(hint) and inspect.isabstract(hint) else None
+
+
+def _faults_of_union(value: object, alternatives: Sequence[object], at: str) -> Iterator[str]:
+    """None if one alternative has none; else those of the alternative that was meant, if that can be told."""
+    found = {one: list(faults(value, one, at)) for one in alternatives}
+    if not all(found.values()):
+        return
+    meant = [one for one in alternatives if isinstance(value, Mapping) and one not in PLAIN]
+    hint = typing.Union[tuple(alternatives)]  # noqa: UP007 made of a list
+    yield from found[meant[0]] if meant else [f"{at}: {value!r}; needed: {words(hint)}."]
+
+
+def _faults_of_class(value: object, hint: object, at: str) -> Iterator[str]:
+    """Of a mapping with `class_path` and `init_args`."""
+    from distill import models
+
+    wanted = _class_wanted(hint)
+    assert wanted is not None
+    if not isinstance(value, Mapping) or "class_path" not in value:
+        yield f"{at}: {value!r}; needed: {words(hint)}."
+        return
+    for key in value:
+        if key not in ("class_path", "init_args"):
+            yield f"{at}: no key {key!r} beside class_path.{near(str(key), ['init_args'])}"
+    try:
+        found = models.find(str(value["class_path"]))
+    except Refused as error:
+        yield f"{at}: {error}"
+        return
+    if not issubclass(found, wanted):
+        yield f"{at}: class {value['class_path']} is no {wanted.__name__}; needed: {words(hint)}."
+    elif not isinstance(arguments := value.get("init_args", {}), Mapping):
+        yield f"{at}.init_args: {arguments!r}; needed: arguments of {found.__name__}, as keys and values."
+    else:
+        yield from _faults_of_call(found, arguments, f"{at}.init_args")
+
+
+def _faults_of_call(
+    made: Callable[..., object], arguments: Mapping[str, object], at: str, given: Sequence[str] = ()
+) -> Iterator[str]:
+    """Of the arguments of a verb, a class or a dataclass; those in `given` are filled in by someone else."""
+    wanted = inspect.signature(made).parameters
+    hints = typing.get_type_hints(inspect.unwrap(made.__init__ if isinstance(made, type) else made))  # type: ignore[misc]
+    names = [name for name in wanted if name not in given]
+    inside = f"{at}: {made.__name__}: " if at else ""
+    for name, value in arguments.items():
+        if name in names:
+            yield from faults(value, hints.get(name, typing.Any), f"{at}.{name}" if at else name)
+        else:
+            hint = near(str(name), names) or f" There are: {', '.join(names)}."
+            yield f"{inside}no argument {name!r}.{hint}"
+    missing = [name for name in names if wanted[name].default is inspect.Parameter.empty and name not in arguments]
+    if missing:
+        yield f"{inside}needs {', '.join(missing)}."
+
+
+def _fits(value: object, hint: object) -> bool:
+    """Whether a value is of a plain type; of one that is not known here, jsonargparse is the judge."""
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, (str, Path)) and bool(str(value))
+    return not inspect.isclass(hint) or isinstance(value, hint)
 
 
 def value_of(parsed: object, hint: object) -> object:
     """A parsed value as the verb takes it: namespaces become dataclasses and partial classes."""
     if isinstance(parsed, Namespace) and "class_path" in parsed:
+        from distill import models
+
         made = models.find(parsed["class_path"])
         arguments = {name: value_of(held, None) for name, held in vars(parsed.get("init_args", Namespace())).items()}
         if dataclasses.is_dataclass(made):
@@ -109,36 +232,3 @@ def mapped(value: object, path: Callable[[Path], Path]) -> object:
     if isinstance(value, (list, tuple)):
         return tuple(mapped(held, path) for held in value)
     return value
-
-
-def _shortened(text: str) -> str:
-    """The last useful line of jsonargparse's report: a union lists every alternative over many lines."""
-    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("Given value", "Problem with given", "Parser key"))]
-    first = lines[0] if lines else text
-    return first if len(lines) == 1 or not useful else f"{first} {useful[-1]}" if useful[-1] != first else first
-
-
-def command_line(name: str, function: Callable[..., object], given: Sequence[str]) -> tuple[dict[str, object], Path]:
-    """Settings and output folder of a verb that is called by itself.
-
-    Args:
-        name: The verb.
-        function: Its stage.
-        given: Arguments of the command line: `--key value`, `--config FILE` (a YAML of the verb's arguments).
-
-    Raises:
-        Refused: An argument is not known, is missing, is of another type, or leads nowhere.
-    """
-    made = ArgumentParser(exit_on_error=False, prog=f"distill {name}")
-    made.add_argument("--config", action=ActionConfigFile, help="a YAML file of these arguments")
-    made.add_function_arguments(function, as_group=False, fail_untyped=True, sub_configs=False)
-    try:
-        parsed = made.parse_args(list(given))
-    except (ArgumentError, TypeError, ValueError, KeyError) as error:
-        raise Refused(f"{name}: {_shortened(str(error))} See: distill {name} --help") from error
-    found = settings(function, parsed)
-    for path in recipe.paths(found):
-        if not path.exists():
-            raise Refused(f"{name}: {path} does not exist.")
-    return found, Path(str(parsed.out))

@@ -46,37 +46,28 @@ KINDS = ("question answering", "fact checking", "search result", "sentence simil
 
 WRITE = Prompt(
     shared="""\
-Passages, each with a task and a query that fits the task. The passage satisfies the query.
+Each passage has a task and a query. The query uses the words and the subject of its own passage.
 
-Passage: Vinegar lowers the pH of the water, so the whites of poached eggs set faster. A tablespoon a litre is enough; \
-more leaves a taste.
-Kind: question answering
-Task: Given a question about cooking, find the passage that answers it.
-Query: why do you put vinegar in the water for poached eggs
-
-Passage: bisect.insort(a, x) Insert item x in list a, and keep it sorted assuming a is sorted. If x is already in a, \
-insert it to the right of the rightmost x.
+Passage: bisect.insort If x is already in a, insert it to the right of the rightmost x. The list a must be sorted.
 Kind: search result
-Task: Given search words, find the documentation of the function that is wanted.
-Query: add element to sorted list without sorting again
+Task: Given search words, find the function that is wanted.
+Query: insert item x into a sorted list with bisect insort
 
-Passage: The Vasa sank in Stockholm harbour on its maiden voyage in 1628, after little more than a kilometre. The ship \
-was too tall for its ballast and heeled over in a light wind.
-Kind: fact checking
-Task: Given a claim, find a passage that supports or refutes it.
-Query: The Vasa served in the Swedish navy for many years before it sank.
-
-Passage: socket.setdefaulttimeout(timeout) A value of None means that new socket objects have no timeout. When the \
-module is first imported, the default is None.
+Passage: socket.setdefaulttimeout A value of None means that new socket objects have no timeout.
 Kind: sentence similarity
 Task: Given a sentence, find a passage that says the same.
-Query: Unless a default is set, sockets wait without any time limit.
+Query: When the default timeout is None, new sockets never time out.
 
-Passage: zipfile.Path.iterdir() Iterate over the children of the current directory of the archive. Raises ValueError \
-when the path is no directory.
+Passage: The Vasa sank in Stockholm harbour on its maiden voyage in 1628. The ship was too tall for its ballast.
+Kind: fact checking
+Task: Given a claim, find a passage that supports or refutes it.
+Query: The ship Vasa sank in Stockholm in the year 1628.
+
+Passage: numpy.clip Values outside the interval are set to its edges. a: array_like, the array that holds the elements \
+to clip.
 Kind: question answering
 Task: Given a programming question, find the documentation that answers it.
-Query: how can I list the files inside a folder of a zip archive
+Query: how do I clip the values of a numpy array to an interval?
 
 """,
     single="Passage: {passage}\nKind: {kind}\nTask:",

@@ -43,14 +43,14 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    alone.train_from_iterator(sentences(), trainer)
+    alone.train_from_iterator([*sentences(), *["Answer: Yes", "Answer: No"] * 20], trainer)
     names = dict(zip(("pad_token", "eos_token", "bos_token"), special, strict=True))
     transformers.PreTrainedTokenizerFast(tokenizer_object=alone, **names).save_pretrained(folder)
     config = transformers.Gemma3TextConfig(
         vocab_size=alone.get_vocab_size(), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16, sliding_window=16,
         layer_types=["sliding_attention", "full_attention"], max_position_embeddings=512, initializer_range=0.3,
-        pad_token_id=0, eos_token_id=1, bos_token_id=2,
+        pad_token_id=0, eos_token_id=1, bos_token_id=2, tie_word_embeddings=False,  # tied, it repeats one token
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill import losses
 from distill.batches import Batch
+from distill.errors import Refused
 from distill.interfaces import Embedder
 from distill.objective import Objective, Schedule
 
@@ -71,6 +72,10 @@ class Training(lightning.LightningModule):
         assert self.projector is not None
         pairs = [(texts, batch.text_targets), (queries, batch.query_targets)]
         there = [(made, wanted) for made, wanted in pairs if made is not None and wanted is not None]
+        if not there:
+            raise Refused(
+                "objective.regression: none of `vectors` embeds these passages or queries. Name one that does."
+            )
         vectors, targets = (torch.cat(side) for side in zip(*there, strict=True))
         known = targets.isfinite().all(1)
         if not known.any():  # the mean of nothing is NaN

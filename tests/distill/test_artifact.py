@@ -250,7 +250,7 @@ def test_an_unfinished_input_is_refused(tmp_path: Path) -> None:
     """Harm: a table with half its parts is trained on as if it were whole."""
     repeat(text="a", out=tmp_path / "a")
     (tmp_path / "a" / "done.json").unlink()
-    with pytest.raises(Refused, match="is not finished. Run step 'a' again"):
+    with pytest.raises(Refused, match=r"is not finished\. Run step 'a' again"):
         repeat(text="b", source=tmp_path / "a", out=tmp_path / "b")
     assert not (tmp_path / "b").exists()
 

@@ -56,7 +56,7 @@ def test_a_class_is_found_only_if_it_is_one() -> None:
     assert models.find("students.Encoder") is Encoder
     with pytest.raises(Refused, match="students has no class Encodr"):
         models.find("students.Encodr")
-    with pytest.raises(Refused, match="No module named 'students.nothing'"):
+    with pytest.raises(Refused, match=r"No module named 'students\.nothing'"):
         models.find("students.nothing.Encoder")
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from safetensors import safe_open
 
 from distill import artifact, fit, models, tables
 from distill.batches import Batch, ExampleBatches
+from distill.errors import Refused
 from distill.interfaces import TokenRows
 from distill.objective import Objective, Schedule
+from distill.readers import JSONL
 from distill.stages.embed import embed
+from distill.stages.ingest import ingest
 from distill.stages.label import label
 from distill.stages.mine import mine
 from distill.stages.train import train
@@ -143,8 +147,8 @@ def test_the_rate_rises_and_falls_to_zero(encoder: Path, warmup: int, highest: i
         optimizer.step()
         scheduler.step()
     assert rates[highest] == max(rates) == pytest.approx(1.0, abs=0.03)
-    assert all(one < two for one, two in zip(rates[:highest], rates[1 : highest + 1], strict=True))
-    assert all(one > two for one, two in zip(rates[highest + 1 :], rates[highest + 2 :], strict=False))
+    assert all(one < two for one, two in pairwise(rates[: highest + 1]))
+    assert all(one > two for one, two in pairwise(rates[highest + 1 :]))
     assert 0 < rates[-1] < 0.03
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
 
@@ -162,6 +166,24 @@ def test_a_batch_without_a_teachers_vector_is_no_nan(encoder: Path) -> None:
     assert parts["regression"] == 0
     torch.stack(list(parts.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in training.parameters())
+
+
+def test_vectors_of_other_tables_are_refused(corpus: Path, encoder: Path, taught: Path, tmp_path: Path) -> None:
+    """Harm: a traceback at the first step; or a student that was told to regress, and had nothing to regress on."""
+    other = functools.partial(Encoder, base=str(encoder), length=24)
+    embed(model=other, passages=taught_elsewhere(tmp_path), out=tmp_path / "vectors")
+    settings = {"passages": corpus, "examples": (corpus,), "objective": Objective(regression=1), "schedule": SHORT}
+    with pytest.raises(Refused, match=r"objective\.regression: none of `vectors`"):
+        train(model=student(encoder), vectors=(tmp_path / "vectors",), out=tmp_path / "student", **settings)
+    assert not (tmp_path / "student").exists()
+    train(model=student(encoder), vectors=(taught / "passage_vectors",), out=tmp_path / "student", **settings)
+
+
+def taught_elsewhere(folder: Path) -> Path:
+    """Passages of another corpus."""
+    (folder / "other.jsonl").write_text('{"text": "A text of another corpus."}\n')
+    ingest(sources=(JSONL(path=folder / "other.jsonl"),), out=folder / "other")
+    return folder / "other"
 
 
 def test_without_the_batch_only_the_own_list_counts(encoder: Path) -> None:
