@@ -14,7 +14,7 @@ USAGE = """\
 distill run  FILE [--only STEP ...] [--from STEP] [--again STEP ...] [--set STEP.key=value ...]
 distill plan FILE [--only STEP ...] [--from STEP] [--set STEP.key=value ...]
 distill show ARTIFACT [--rows N] [--verify] [--parquet FOLDER]
-distill VERB --help | --config FILE | --key value ... --out FOLDER
+distill VERB --help | [--config FILE] [--allow PACKAGE ...] --key value ... --out FOLDER
 
 verbs: """ + ", ".join(stages.VERBS)
 
@@ -31,13 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _main(given)
     except Refused as error:
         console.complain(str(error))
-    except OSError as error:
-        from distill.experiment import disk
-
-        console.complain(disk(error))
     except KeyboardInterrupt:
         console.complain("interrupted; run the same command again to go on.")
         return 130
+    except Exception as error:
+        from distill.experiment import outside
+
+        if not (said := outside(error)):
+            raise
+        console.complain(said)
     return 1
 
 
@@ -123,8 +125,8 @@ def _verb(name: str, given: list[str]) -> int:
 
 
 def _arguments(given: Sequence[str]) -> dict[str, object]:
-    """`--key value` and `--key.inner value` as YAML would hold them, over those of `--config FILE`; values are a list."""
-    from distill import experiment
+    """`--key value` and `--key.inner value`, read as YAML, over those of `--config FILE`; several values are a list."""
+    from distill import experiment, models
 
     words: list[tuple[str, list[str]]] = []
     for word in given:
@@ -142,6 +144,8 @@ def _arguments(given: Sequence[str]) -> dict[str, object]:
         try:
             if key == "config":
                 found, _, _ = experiment.read_yaml(Path(values[-1]))
+            elif key == "allow":  # said here alone: a file may not allow itself
+                models.allowed.extend(f"{package}." for package in values)
             else:
                 read = [experiment.read_value(value) for value in values]
                 experiment.put(found, key.split("."), read[0] if len(read) == 1 else read)

@@ -1,6 +1,7 @@
 """One YAML file to steps: load, resolve names, parse by verb, fingerprint, decide, run in order."""
 
 import contextlib
+import errno
 import inspect
 import re
 import time
@@ -421,10 +422,18 @@ def _run(experiment: Experiment, step: Step) -> tuple[str, str, str]:
     console.say(f"{step.name} ({step.verb})", style="bold")
     began = time.monotonic()
     with _explained(experiment, step) as fault:
+        _require_inputs(experiment, step)
         call(step)
     if fault:
         return (fault[0], "", f"{time.monotonic() - began:.0f}")
     return ("done", _rows(step.out), f"{time.monotonic() - began:.0f}")
+
+
+def _require_inputs(experiment: Experiment, step: Step) -> None:
+    """Say which step to run first, where `--only` or `--from` leaves out one that is not finished."""
+    for name, read in inputs(experiment, step).items():
+        if not artifact.is_done(read.out):
+            raise Refused(f"reads step {name!r}, which is not finished. Run that first: --only {name} {step.name}.")
 
 
 def call(step: Step) -> artifact.Facts:
@@ -442,25 +451,29 @@ def _explained(experiment: Experiment, step: Step) -> Iterator[list[str]]:
     except Refused as error:
         fault.append("refused")
         console.complain(f"{where}: {error}")
-    except OSError as error:
+    except Exception as error:
         fault.append("failed")
-        console.complain(f"{where}: {disk(error)}")
-    except Exception as error:  # a bug of ours: the other steps still run, and the user gets what a report needs
-        fault.append("failed")
-        log = step.out / "logs" / "error.txt"
-        with contextlib.suppress(OSError):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(console.redacted(traceback.format_exc()))
-        console.complain(f"{where}: {type(error).__name__}: {error}\n  The traceback is in {log}.")
+        console.complain(f"{where}: {outside(error) or _noted(error, step.out)}")
 
 
-def disk(error: OSError) -> str:
-    """An operating system's error in a sentence."""
-    import errno
+def _noted(error: Exception, out: Path) -> str:
+    """A bug of ours: the other steps still run, and the user gets what a report needs."""
+    log = out / "logs" / "error.txt"
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(console.redacted(traceback.format_exc()))
+    return f"{type(error).__name__}: {error}\n  The traceback is in {log}."
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+
+def outside(error: Exception) -> str:
+    """What the operating system refused, in a sentence; empty if the fault is another."""
+    number = error.errno if isinstance(error, OSError) else None
+    # Libraries written in Rust and C++ have exceptions of their own, and only the words in common.
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
         return "the disk is full. What is finished is kept; free some space and run again."
-    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    return ""
 
 
 def _rows(out: Path) -> str:

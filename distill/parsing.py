@@ -1,16 +1,19 @@
 """A step's arguments, as written in YAML or on a command line, to values of the types in the verb's signature."""
 
+import argparse
 import dataclasses
 import functools
 import inspect
 import math
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
 
+from distill import stages
 from distill.errors import Refused, near
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -27,9 +30,14 @@ PLAIN = {
 
 
 def parser(function: Callable[..., object], name: str | None = None) -> ArgumentParser:
-    """A parser of a verb's arguments, from its signature and docstring."""
+    """A parser of a verb's arguments, from its signature and docstring; with a name, the one that prints its help."""
     made = ArgumentParser(exit_on_error=False, prog=name and f"distill {name}")
+    if name:
+        made.add_argument("--config", metavar="FILE", help="a YAML file of these arguments")
+        made.add_argument("--allow", metavar="PACKAGE", nargs="+", help="packages whose classes may be named")
     made.add_function_arguments(function, as_group=False, fail_untyped=True, sub_configs=False)
+    for action in made._actions:  # files of parts of the arguments are not read
+        action.help = argparse.SUPPRESS if action.help == "Path to a configuration file." else action.help
     return made
 
 
@@ -42,16 +50,19 @@ def parse(function: Callable[..., object], arguments: Mapping[str, object]) -> d
     Raises:
         Refused: An argument is not known, is missing, or is of another type; a line for each.
     """
-    if found := list(_faults_of_call(function, arguments, "", given=("out",))):
-        raise Refused("\n".join(found))
     wanted = inspect.signature(function).parameters
-    given = {name: _listed(wanted[name].annotation, value) for name, value in arguments.items()}
+    given = {name: _listed(wanted[name].annotation, v) if name in wanted else v for name, v in arguments.items()}
+    if found := list(_faults_of_call(function, given, "", filled=("out",))):
+        raise Refused("\n".join(found))
     try:
         made = parser(function).parse_object({**given, "out": "."})
     except (ArgumentError, TypeError, ValueError, KeyError) as error:  # of a type that `faults` takes for granted
         raise Refused(" ".join(str(error).split())) from error
     hints = typing.get_type_hints(inspect.unwrap(function))
-    return {name: value_of(getattr(made, name), hints[name]) for name in wanted if name != "out"}
+    settings = {name: value_of(getattr(made, name), hints[name]) for name in wanted if name != "out"}
+    if wrong := stages.ranges(settings):
+        raise Refused("\n".join(wrong))
+    return settings
 
 
 def _listed(annotation: object, value: object) -> object:
@@ -76,14 +87,16 @@ def faults(value: object, hint: object, at: str) -> Iterator[str]:
         yield from _faults_of_union(value, inner, at)
     elif origin is typing.Literal:
         if value not in inner:
-            yield f"{at}: {value!r}; needed: {words(hint)}.{near(str(value), [str(one) for one in inner])}"
+            yield f"{at}: {value!r:.60}; needed: {words(hint)}.{near(str(value), [str(one) for one in inner])}"
     elif origin in (tuple, list):
-        listed = value if isinstance(value, (list, tuple)) else [value]
-        for number, held in enumerate(listed):
-            yield from faults(held, inner[0], f"{at}[{number}]" if listed is value else at)
+        if not isinstance(value, (list, tuple)):
+            yield f"{at}: {value!r:.60}; needed: {words(hint)}."
+            return
+        for number, held in enumerate(value):
+            yield from faults(held, inner[0], f"{at}[{number}]")
     elif inspect.isclass(origin) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            yield f"{at}: {value!r}; needed: {words(hint)}."
+            yield f"{at}: {value!r:.60}; needed: {words(hint)}."
             return
         for key, held in value.items():
             yield from faults(held, inner[1], f"{at}.{key}")
@@ -91,11 +104,11 @@ def faults(value: object, hint: object, at: str) -> Iterator[str]:
         yield from _faults_of_class(value, hint, at)
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            yield f"{at}: {value!r}; needed: {words(hint)}."
+            yield f"{at}: {value!r:.60}; needed: {words(hint)}."
             return
         yield from _faults_of_call(hint, value, at)
     elif not _fits(value, hint):
-        yield f"{at}: {value!r}; needed: {words(hint)}."
+        yield f"{at}: {value!r:.60}; needed: {words(hint)}."
 
 
 def words(hint: object) -> str:
@@ -104,9 +117,9 @@ def words(hint: object) -> str:
     if hint in PLAIN:
         return PLAIN[hint]  # type: ignore[index]
     if origin is typing.Literal:
-        return _either([str(one) for one in inner])
+        return _either(map(str, inner))
     if origin in (typing.Union, types.UnionType):
-        return _either([words(one) for one in inner])
+        return _either(map(words, inner))
     if origin in (tuple, list):
         return f"a list, each {words(inner[0])}"
     if inspect.isclass(origin) and issubclass(origin, Mapping):
@@ -118,7 +131,7 @@ def words(hint: object) -> str:
     return str(hint)
 
 
-def _either(alternatives: Sequence[str]) -> str:
+def _either(alternatives: Iterable[str]) -> str:
     *first, last = dict.fromkeys(alternatives)
     return f"{', '.join(first)} or {last}" if first else last
 
@@ -138,8 +151,7 @@ def _faults_of_union(value: object, alternatives: Sequence[object], at: str) -> 
     if not all(found.values()):
         return
     meant = [one for one in alternatives if isinstance(value, Mapping) and one not in PLAIN]
-    hint = typing.Union[tuple(alternatives)]  # noqa: UP007 made of a list
-    yield from found[meant[0]] if meant else [f"{at}: {value!r}; needed: {words(hint)}."]
+    yield from found[meant[0]] if meant else [f"{at}: {value!r:.60}; needed: {_either(map(words, alternatives))}."]
 
 
 def _faults_of_class(value: object, hint: object, at: str) -> Iterator[str]:
@@ -149,15 +161,15 @@ def _faults_of_class(value: object, hint: object, at: str) -> Iterator[str]:
     wanted = _class_wanted(hint)
     assert wanted is not None
     if not isinstance(value, Mapping) or "class_path" not in value:
-        yield f"{at}: {value!r}; needed: {words(hint)}."
+        yield f"{at}: {value!r:.60}; needed: {words(hint)}."
         return
-    for key in value:
-        if key not in ("class_path", "init_args"):
-            yield f"{at}: no key {key!r} beside class_path.{near(str(key), ['init_args'])}"
+    if others := [key for key in value if key not in ("class_path", "init_args")]:
+        yield f"{at}: no key {others[0]!r} beside class_path.{near(others[0], ['init_args'])}"
+        return
     try:
         found = models.find(str(value["class_path"]))
     except Refused as error:
-        yield f"{at}: {error}"
+        yield f"{at}: {error}{_near_class(str(value['class_path']))}"
         return
     if not issubclass(found, wanted):
         yield f"{at}: class {value['class_path']} is no {wanted.__name__}; needed: {words(hint)}."
@@ -167,23 +179,29 @@ def _faults_of_class(value: object, hint: object, at: str) -> Iterator[str]:
         yield from _faults_of_call(found, arguments, f"{at}.init_args")
 
 
+def _near_class(class_path: str) -> str:
+    """A hint, from a package that was imported before."""
+    module, _, name = class_path.rpartition(".")
+    held = vars(sys.modules[module]) if module in sys.modules else {}
+    return near(name, [other for other, thing in held.items() if inspect.isclass(thing)])
+
+
 def _faults_of_call(
-    made: Callable[..., object], arguments: Mapping[str, object], at: str, given: Sequence[str] = ()
+    made: Callable[..., object], arguments: Mapping[str, object], at: str, filled: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Of the arguments of a verb, a class or a dataclass; those in `given` are filled in by someone else."""
+    """Of the arguments of a verb, a class or a dataclass; those in `filled` come from elsewhere."""
     wanted = inspect.signature(made).parameters
     hints = typing.get_type_hints(inspect.unwrap(made.__init__ if isinstance(made, type) else made))  # type: ignore[misc]
-    names = [name for name in wanted if name not in given]
-    inside = f"{at}: {made.__name__}: " if at else ""
+    names = [name for name in wanted if name not in filled]
+    of, listed = f"{at}: {made.__name__} " if at else "", ", ".join(names)
     for name, value in arguments.items():
         if name in names:
             yield from faults(value, hints.get(name, typing.Any), f"{at}.{name}" if at else name)
         else:
-            hint = near(str(name), names) or f" There are: {', '.join(names)}."
-            yield f"{inside}no argument {name!r}.{hint}"
+            yield f"{of}has no argument {name!r}.{near(name, names) or f' There are: {listed}.'}"
     missing = [name for name in names if wanted[name].default is inspect.Parameter.empty and name not in arguments]
-    if missing:
-        yield f"{inside}needs {', '.join(missing)}."
+    if missing and all(name in names for name in arguments):  # a misspelt one is told already
+        yield f"{of}needs {', '.join(missing)}."
 
 
 def _fits(value: object, hint: object) -> bool:

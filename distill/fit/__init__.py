@@ -14,6 +14,7 @@ from distill.fit.callbacks import Curve, Curves, Guard, Resume
 from distill.fit.checkpoint import AtomicCheckpointIO
 from distill.fit.data import Loader
 from distill.fit.module import Training
+from distill.fit.projector import solved
 from distill.interfaces import Embedder
 from distill.objective import Objective, Schedule
 from distill.runtime import Runtime, computes_bf16
@@ -45,14 +46,15 @@ def fit(
         name: For the progress bar.
         folder: Checkpoints go to `checkpoints/`, TensorBoard events to `logs/`.
         teacher_dim: Width of the teacher's vectors, for regression.
-        seed: Of the projector and of dropout.
+        seed: Of dropout.
         runtime: Devices and strategy.
 
     Returns:
         The value of each measure at each step, and how many steps were skipped as not finite.
     """
     lightning.seed_everything(seed, verbose=False)
-    training = Training(embedder, objective, schedule, teacher_dim)
+    projector = solved(embedder, batches, teacher_dim) if teacher_dim and objective.regression else None
+    training = Training(embedder, objective, schedule, projector)
     loader = Loader(batches, schedule.steps)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     with console.bar(name, schedule.steps) as bar:

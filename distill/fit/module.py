@@ -21,20 +21,18 @@ class Training(lightning.LightningModule):
         embedder: What is trained: its parameters that require gradients.
         objective: The losses and their weights.
         schedule: Steps, rate, warm-up.
-        teacher_dim: Width of the teacher's vectors, when the objective has regression. The student is
+        projector: From the student's space to the teacher's, when the objective has regression. The student is
             projected up, never the teacher down, which collapses (jina-v5, arXiv 2602.15547).
     """
 
     def __init__(
-        self, embedder: Embedder, objective: Objective, schedule: Schedule, teacher_dim: int | None = None
+        self, embedder: Embedder, objective: Objective, schedule: Schedule, projector: nn.Linear | None = None
     ) -> None:
         super().__init__()
         self.embedder = embedder
         self.objective = objective
         self.schedule = schedule
-        self.projector = (
-            nn.Linear(embedder.dim, teacher_dim, bias=False) if teacher_dim and objective.regression else None
-        )
+        self.projector = projector
         self.strict_loading = False  # a checkpoint holds what is trained, not a frozen base
 
     def training_step(self, batch: Batch, step: int) -> Tensor:

@@ -5,6 +5,7 @@
 >>> label(candidates=Path("runs/quickstart/judgements"), negatives=3, out=Path("runs/mine/examples"))  # doctest: +SKIP
 """
 
+import dataclasses
 import functools
 import importlib
 import time
@@ -12,10 +13,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ParamSpec
 
-from distill import __version__, artifact, recipe
+from distill import __version__, artifact, recipe, runtime
 from distill.artifact import Facts
+from distill.errors import Refused
 
 VERBS = ("ingest", "train", "generate", "embed", "mine", "judge", "label", "export", "evaluate", "report")
+
+AT_LEAST = {
+    **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),
+    **dict.fromkeys(("fusion", "negatives", "samples", "seed", "temperature", "texts"), 0),
+    **dict.fromkeys(("objective.contrastive", "objective.kl", "objective.regression"), 0),
+    **dict.fromkeys(("runtime.batch_tokens", "runtime.devices", "runtime.nodes"), 1),
+    **dict.fromkeys(("schedule.queries", "schedule.steps"), 1),
+    **dict.fromkeys(("schedule.clip", "schedule.negatives", "schedule.warmup", "schedule.weight_decay"), 0),
+}
+ABOVE = {
+    **dict.fromkeys(("ceiling", "top_p", "schedule.learning_rate", "objective.temperature"), 0),
+    **dict.fromkeys(("objective.student_temperature", "objective.teacher_temperature"), 0),
+}
+"""What a number of this name must be in every verb; what is outside runs into the wild, or silently does nothing."""
 
 P = ParamSpec("P")
 
@@ -57,6 +73,21 @@ def inputs_of(settings: Mapping[str, object]) -> dict[str, Path]:
     return found
 
 
+def ranges(settings: Mapping[str, object], at: str = "") -> list[str]:
+    """Numbers outside their range, a line each."""
+    found = []
+    for name, value in settings.items():
+        key = f"{at}{name}"
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found += ranges(vars(value), f"{key}.")
+        elif isinstance(value, (int, float)):
+            if key in AT_LEAST and not value >= AT_LEAST[key]:
+                found.append(f"{key}: {value}; needed: at least {AT_LEAST[key]}.")
+            if key in ABOVE and not value > ABOVE[key]:
+                found.append(f"{key}: {value}; needed: more than {ABOVE[key]}.")
+    return found
+
+
 def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
     """Make a function a verb: claim its folder, skip finished work, and mark what it made complete.
 
@@ -72,6 +103,8 @@ def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
         def call(*args: P.args, **settings: P.kwargs) -> Facts:
             out = settings["out"]
             assert isinstance(out, Path), "out: a pathlib.Path, the folder to write"
+            if wrong := ranges(settings):
+                raise Refused("\n".join(f"{function.__name__}: {line}" for line in wrong))
             inputs = inputs_of(settings)
             for folder in inputs.values():
                 artifact.require(folder)
@@ -79,6 +112,7 @@ def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
             with artifact.claim(out, made, inputs, standing(call, settings)) as work:
                 if work:
                     began = time.time()
+                    runtime.release_memory()
                     facts = function(*args, **settings)
                     artifact.finish(out, {**facts, **_circumstances(began)})
                 return artifact.facts(out)
@@ -91,13 +125,12 @@ def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
 
 def _circumstances(began: float) -> dict[str, object]:
     import platform
-    import resource
     from importlib import metadata
 
     named = ("torch", "transformers", "lightning", "sentence-transformers", "pyarrow", "numpy")
     return {
         "seconds": round(time.time() - began, 3),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": runtime.peak_memory(),
         "versions": {"distill": __version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in named},
     }

@@ -44,6 +44,8 @@ def mine(
     model = _check(passages, queries, passage_vectors, query_vectors)
     asked = tables.read(queries, "queries")
     corpus, sought = (_vectors(folder) for folder in (passage_vectors, query_vectors))
+    if depth > len(corpus):
+        raise Refused(f"mine: depth: {depth}, with {len(corpus)} passages to find. Lower `depth` to as many or fewer.")
     seeds = asked["seed"].to_numpy()
     tables.check_rows(f"{queries}: seed", seeds, len(corpus))
     meaning = {"scale": "cosine", "model": model}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from distill import artifact, tables
 from distill.artifact import Facts
@@ -33,7 +33,7 @@ def train(
     examples: tuple[Path, ...] = (),
     queries: tuple[Path, ...] = (),
     vectors: tuple[Path, ...] = (),
-    kinds: tuple[str, ...] = (),
+    kinds: tuple[Literal["retrieval", "classification", "clustering", "sts"], ...] = (),
     objective: Objective = Objective(),
     schedule: Schedule = Schedule(),
     seed: int = 0,
@@ -71,6 +71,10 @@ def train(
         )
     if objective.regression and not vectors:
         raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
+    if not (objective.regression or (examples and (objective.contrastive or objective.kl))):
+        raise Refused(
+            "train: nothing to minimise. Give `regression` a weight in objective; with examples, `contrastive` or `kl`."
+        )
     embedder = models.embedder(model)
     batches: ExampleBatches | TextBatches
     if examples:
@@ -131,6 +135,11 @@ def _examples(
     rows = listing.read(held, [str(folder) for folder in examples], len(corpus), kinds, in_batch=objective.in_batch)
     if not len(rows.query):
         raise Refused(f"train: no example is left of {rows.dropped}. Look at `kinds` and at what the examples hold.")
+    targets = _query_targets(examples, vectors, rows), _passage_targets(passages, vectors, rows)
+    if objective.regression and targets == (None, None):
+        raise Refused(
+            "train: none of `vectors` embeds the passages or the examples' queries. Add the embed step that does."
+        )
     batches = ExampleBatches(
         queries=tokenized(out / "tokens" / "queries", embedder, _pieces(rows.query, rows.task)),
         passages=tokenized(out / "tokens" / "passages", embedder, _listed_texts(corpus, rows)),
@@ -143,8 +152,8 @@ def _examples(
         negatives=schedule.negatives,
         seed=seed,
         scores=rows.scores,
-        query_targets=_query_targets(examples, vectors, rows),
-        passage_targets=_passage_targets(passages, vectors, rows),
+        query_targets=targets[0],
+        passage_targets=targets[1],
     )
     return batches, {"examples": len(rows.query), "dropped": rows.dropped}
 

@@ -107,5 +107,7 @@ def test_labels_tell_models_apart(encoder: Path, tmp_path: Path) -> None:
     """Harm: two teachers carry one name in the tables that they made."""
     out = trained(tmp_path / "student", Encoder(str(encoder)))
     assert models.label(out) == f"student@{artifact.fingerprint(out)[:12]}"
-    assert models.label(functools.partial(Encoder, base="org/name")) == "Encoder(org/name)"
-    assert models.label(Encoder) == "Encoder"
+    classes = [functools.partial(Encoder, base="org/name", seed=seed) for seed in (0, 1)]
+    assert len({models.label(model) for model in [*classes, Encoder]}) == 3
+    assert models.label(classes[0]) == models.label(functools.partial(Encoder, "org/name"))
+    assert all(models.label(model).startswith("Encoder@") for model in classes)

@@ -56,14 +56,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_the_loss_falls(corpus: Path, encoder: Path, tmp_path: Path) -> None:
     """Harm: the optimizer never sees the parameters, and training is an expensive copy."""
-    schedule = replace(SHORT, steps=60, queries=12, learning_rate=3e-3)
+    schedule = replace(SHORT, steps=40, queries=12, learning_rate=1e-2)
     train(
         model=student(encoder), passages=corpus, examples=(corpus,), kinds=("retrieval",),
         objective=Objective(temperature=0.05), schedule=schedule, out=tmp_path / "student",
     )  # fmt: skip
     losses = curve(tmp_path / "student", "contrastive")
-    assert len(losses) == 60
-    assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:8])
+    assert len(losses) == 40
+    assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
 
 
 def test_every_part_is_logged_and_their_weighted_sum_is_minimised(
@@ -156,7 +156,7 @@ def test_the_rate_rises_and_falls_to_zero(encoder: Path, warmup: int, highest: i
 def test_a_batch_without_a_teachers_vector_is_no_nan(encoder: Path) -> None:
     """Harm: a batch of rows that were not embedded is skipped as not finite, and its other losses with it."""
     model = student(encoder)()
-    training = fit.Training(model, Objective(regression=1.0), SHORT, teacher_dim=8)
+    training = fit.Training(model, Objective(regression=1.0), SHORT, torch.nn.Linear(model.dim, 8))
     tokens = model.tokenize(["owl", "bread", "chain"]).take(np.arange(3))
     batch = Batch(
         texts=tokens, text_targets=torch.full((3, 8), float("nan")), queries=tokens,
