@@ -3,8 +3,8 @@
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
-# Its builds for CPU and GPU differ, so it is pinned by version alone. Without a GPU, take the small build:
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
+# Its builds for CPU and GPU differ, so it is pinned by version alone. Without a GPU, the small build will do: point
+# PIP_EXTRA_INDEX_URL at PyTorch's index of CPU builds.
 TORCH := torch==2.13.0
 
 export HF_HOME ?= $(CURDIR)/.cache/huggingface

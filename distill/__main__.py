@@ -1,6 +1,7 @@
 """The command line: `run`, `plan`, `show`, and a subcommand for each verb."""
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Threads that wait by spinning take the cores from whoever works: a step can last ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.stderr.isatty():  # libraries draw bars of their own, a line for each movement
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.disable(logging.INFO)  # some of them log each call
     # What a dependency will change one day is for us to read, in the tests, where warnings are errors.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)

@@ -21,6 +21,8 @@ WIDE_TYPES: dict[str, object] = {"name": str, "output": str, "seed": int, "runti
 RUN_WIDE = (*WIDE_TYPES, "steps")
 MEGABYTE = 1 << 20
 NODES = 100_000
+FULL = ("No space left on device", "File too large", "PytorchStreamWriter", "inline_container")
+"""Words of libraries that write files by themselves and raise exceptions of their own."""
 
 
 @dataclass(frozen=True)
@@ -468,9 +470,8 @@ def _noted(error: Exception, out: Path) -> str:
 def outside(error: Exception) -> str:
     """What the operating system refused, in a sentence; empty if the fault is another."""
     number = error.errno if isinstance(error, OSError) else None
-    # Libraries written in Rust and C++ have exceptions of their own, and only the words in common.
-    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-        return "the disk is full. What is finished is kept; free some space and run again."
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in str(error) for word in FULL):
+        return "the disk is full, or a file may not grow so large. What is finished is kept; make room and run again."
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     return ""

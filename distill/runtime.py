@@ -83,7 +83,7 @@ def release_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Most memory that this process has held since `release_memory`, in bytes; since its start where Linux does not tell."""
+    """Most memory held since `release_memory`, in bytes; since the process began where Linux does not tell."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

@@ -193,7 +193,9 @@ def test_a_changed_setting_refuses_its_step_and_the_others_run(
     ) in shown
     assert [row(shown, step)[2] for step in STEPS] == ["done before", "refused", "done", "blocked", "blocked"]
     assert files(folder) == before
-    shown = said(capsys, "run", file, *changed, "--again", "vectors", status=1)  # the other vectors are of another model
+    shown = said(
+        capsys, "run", file, *changed, "--again", "vectors", status=1
+    )  # the other vectors are of another model
     assert [row(shown, step)[2] for step in STEPS] == ["done before", "done", "done before", "refused", "blocked"]
     assert "mine: passages are embedded by Encoder@" in shown
 
@@ -218,7 +220,9 @@ def test_a_verb_alone_and_a_step_know_each_others_work(
     before = files(runs)
     said(capsys, "label", "--candidates", runs / "found", "--negatives", 2, "--out", runs / "examples")
     assert files(runs) == before
-    shown = said(capsys, "label", "--candidates", runs / "found", "--negatives", 3, "--out", runs / "examples", status=1)
+    shown = said(
+        capsys, "label", "--candidates", runs / "found", "--negatives", 3, "--out", runs / "examples", status=1
+    )
     assert "  settings.negatives: 2 -> 3\n" in shown
 
 

@@ -24,8 +24,10 @@ def solved(embedder: Embedder, batches: Batches, teacher_dim: int) -> nn.Linear:
         teacher_dim: Width of the teacher's vectors.
     """
     embedder.eval()
-    vectors, targets, step = [], [], 0
-    while sum(map(len, vectors)) < min(TEXTS, batches.rows):
+    vectors: list[Tensor] = []
+    targets: list[Tensor] = []
+    step = 0
+    while sum(len(part) for part in vectors) < min(TEXTS, batches.rows):
         batch = batches.batch(step).to(device(embedder))
         step += 1
         if batch.text_targets is None:
@@ -35,7 +37,7 @@ def solved(embedder: Embedder, batches: Batches, teacher_dim: int) -> nn.Linear:
             vectors.append(embedder(batch.texts).float()[known])
         targets.append(batch.text_targets[known])
     made = nn.Linear(embedder.dim, teacher_dim)
-    if vectors and sum(map(len, vectors)):
+    if any(len(part) for part in vectors):
         weight, bias = ridge(torch.cat(vectors), torch.cat(targets))
         made.weight.copy_(weight)
         made.bias.copy_(bias)

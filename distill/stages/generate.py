@@ -64,7 +64,8 @@ def generate(
     rows = len(tables.opened(out / "queries"))
     if not rows:
         raise Refused(
-            f"generate: none of {len(drawn)} queries is usable ({dropped}). Use a stronger `model`, or a lower `temperature`."
+            f"generate: none of {len(drawn)} queries is usable ({dropped}). "
+            "Use a stronger `model`, or a lower `temperature`."
         )
     return {
         "rows": rows,

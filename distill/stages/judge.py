@@ -23,8 +23,9 @@ def judge(
     runtime: Runtime = Runtime(),
     out: Path,
 ) -> Facts:
-    """Ask a language model twice of each pair: how likely the query is after the passage, and is it relevant
-    (Gecko, arXiv 2403.20327, section 3.3). Nothing is normalised or thrown away: `label` chooses.
+    """Ask a language model twice of each pair: how likely is the query after the passage, and is it relevant.
+
+    Gecko, arXiv 2403.20327, section 3.3. Nothing is normalised or thrown away: `label` chooses.
 
     Args:
         passages: What the candidates count.
@@ -54,6 +55,7 @@ def _worker(
 ) -> Worker:
     import numpy as np
 
+    from distill import ranking
     from distill.console import Bar
 
     judging = model()
@@ -63,7 +65,7 @@ def _worker(
     asked = min(depth or k, k)
     schema = tables.judgements(
         k,
-        held.schema.field("similarities").metadata or {},
+        ranking.plain(held.schema.field("similarities").metadata),
         {
             "scale": "log-probability",
             "model": judging.name,

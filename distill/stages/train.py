@@ -1,6 +1,8 @@
 """Examples or cached vectors to a model: teacher and student, each of their stages, and the controls."""
 
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -86,14 +88,34 @@ def train(
         objective = replace(objective, contrastive=0.0, kl=0.0)
         told = {"texts": batches.rows}
     dim = _dim(vectors) if objective.regression else None
-    curve, skipped = fit.fit(
-        embedder, batches, objective, schedule, name=out.name, folder=out, teacher_dim=dim, seed=seed, runtime=runtime
-    )
+    with _interruptible():
+        curve, skipped = fit.fit(
+            embedder,
+            batches,
+            objective,
+            schedule,
+            name=out.name,
+            folder=out,
+            teacher_dim=dim,
+            seed=seed,
+            runtime=runtime,
+        )
     models.save(embedder, out)
     step, measure, value = zip(*curve, strict=True)
     tables.write(out / "curves", tables.CURVES, {"step": step, "measure": measure, "value": value})
     last = {name: round(amount, 5) for at, name, amount in curve if at == step[-1]}
     return told | {"skipped_steps": skipped, "last": last, "refers": {"passages": artifact.fingerprint(passages)}}
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning makes a silent exit of Ctrl-C, and leaves Ctrl-C switched off: put both right."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from error
 
 
 def _temperature(objective: Objective, batches: "ExampleBatches", told: dict[str, object]) -> float:
@@ -254,6 +276,7 @@ def _texts(
         targets.append(_open(found))
     if unused:
         raise Refused(
-            f"train: vectors {unused[0]} embeds neither `passages` nor one of `queries`. Name what it embeds, or leave it out."
+            f"train: vectors {unused[0]} embeds neither `passages` nor one of `queries`. "
+            "Name what it embeds, or leave it out."
         )
     return TextBatches(tokens, targets, schedule.queries, seed)

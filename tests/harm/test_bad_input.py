@@ -174,7 +174,10 @@ FILES = {
         embed("{class_path: students.Encoder, init_args: {base: tests/data/encoder, layers: 1}}"),
         "model.init_args.layers: 1; needed: a list, each a whole number or null.",
     ),
-    "a class argument that is missing": (embed("{class_path: students.Encoder}"), "model.init_args: Encoder needs base"),
+    "a class argument that is missing": (
+        embed("{class_path: students.Encoder}"),
+        "model.init_args: Encoder needs base",
+    ),
     "a key beside class_path": (
         embed("{class_path: students.Encoder, init_arg: {base: tests/data/encoder}}"),
         "model: no key 'init_arg' beside class_path. Did you mean 'init_args'?",
@@ -351,9 +354,7 @@ DATA: dict[str, tuple[str | bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("fault", DATA)
-def test_faulty_data_is_refused_with_its_place(
-    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_faulty_data_is_refused_with_its_place(fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Harm: one bad row of a million spoils the corpus, or stops it without saying which row it was."""
     lines, settings, expected = DATA[fault]
     said = complaint(capsys, *ingested(tmp_path, lines, settings))
