@@ -27,7 +27,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         assert main(["run", FILE, "--set", f"output={output}"]) == 0
-    gc.unfreeze()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     return output / "tiny"
 

@@ -53,10 +53,13 @@ def fit(
         The value of each measure at each step, and how many steps were skipped as not finite.
     """
     lightning.seed_everything(seed, verbose=False)
-    projector = solved(embedder, batches, teacher_dim) if teacher_dim and objective.regression else None
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    projector = None
+    if teacher_dim and objective.regression:  # a checkpoint holds it
+        resumes = checkpoint.is_file()
+        projector = torch.nn.Linear(embedder.dim, teacher_dim) if resumes else solved(embedder, batches, teacher_dim)
     training = Training(embedder, objective, schedule, projector)
     loader = Loader(batches, schedule.steps)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
     with console.bar(name, schedule.steps) as bar:
         curves, guard = Curves(bar), Guard()
         # The checkpoint comes last: it holds what the others noted of its step.

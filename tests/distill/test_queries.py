@@ -47,8 +47,8 @@ def test_completion_is_parsed(written: str, expected: tuple[str, str] | None) ->
         ("LIST SORT() sorts -- the list", "copied"),
         ("sort the list in place", None),  # words are compared whole: `sort` is not in the passage
         ("ts the list in place", None),
-        ("add element to sorted list without sorting again", "leaked"),
-        ("Add element to sorted list, without sorting again!", "leaked"),
+        ("insert item x into a sorted list with bisect insort", "leaked"),
+        ("Insert item x into a sorted list, with bisect insort!", "leaked"),
         ("how to sort Passage: a list", "leaked"),
         ("Query: how to sort lists", "leaked"),
         ("how to sort Kind: search result", "leaked"),
@@ -57,7 +57,7 @@ def test_completion_is_parsed(written: str, expected: tuple[str, str] | None) ->
 )
 def test_fault_names_the_rule(query: str, rule: str | None) -> None:
     """Harm: a query that repeats its passage, or an example of the prompt, teaches to match words."""
-    assert queries.fault(query, PASSAGE, SHARED) == rule
+    assert queries.fault("Find the documentation.", query, PASSAGE, SHARED) == rule
 
 
 def test_usable_keeps_and_counts() -> None:
@@ -69,7 +69,7 @@ def test_usable_keeps_and_counts() -> None:
         completion("two words"),
         completion(good[0].upper() + "?"),
         completion("sorts the list in place"),
-        completion("why do you put vinegar in the water for poached eggs"),
+        completion("how do I clip the values of a numpy array to an interval?"),
         completion(good[1]),
     ]
     kept, dropped = queries.usable(written, [PASSAGE] * len(written), SHARED)

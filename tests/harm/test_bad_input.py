@@ -1,12 +1,15 @@
 """What a person gets wrong in a file, on the command line or in the data: one message each, which says what to do."""
 
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
-from distill import tables
+from distill import stages, tables
 from distill.__main__ import main
+from distill.errors import Refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -433,6 +436,30 @@ def test_inputs_that_do_not_fit_are_refused(
         assert expected in said
         assert len(said.splitlines()) == 1
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*.json"))
+
+
+def test_a_call_from_python_is_held_to_the_same_ranges(corpus: Path, tmp_path: Path) -> None:
+    """Harm: a notebook's slip runs for hours, or silently does nothing."""
+    from distill.objective import Schedule
+    from distill.stages.label import label
+    from distill.stages.train import train
+
+    with pytest.raises(Refused, match=r"^label: negatives: -1; needed: at least 0\.\nlabel: ceiling: 0; needed: more"):
+        label(candidates=corpus, negatives=-1, ceiling=0, out=tmp_path / "out")
+    with pytest.raises(Refused, match=r"^train: schedule\.steps: 0; needed: at least 1\.$"):
+        train(model=corpus, passages=corpus, schedule=Schedule(steps=0), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_range_is_of_a_setting_that_there_is() -> None:
+    """Harm: an argument is renamed, and its range guards nothing."""
+    there = set()
+    for verb in stages.VERBS:
+        for name, parameter in inspect.signature(stages.verb(verb)).parameters.items():
+            default = parameter.default
+            inside = dataclasses.fields(default) if dataclasses.is_dataclass(default) else ()
+            there |= {name, *(f"{name}.{field.name}" for field in inside)}
+    assert {*stages.AT_LEAST, *stages.ABOVE} <= there
 
 
 def test_a_depth_beyond_the_corpus_is_refused_by_its_name(

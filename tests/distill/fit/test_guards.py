@@ -41,6 +41,8 @@ class Fragile(Embedder):
 
     def forward(self, tokens: Tokens) -> torch.Tensor:
         """Mean of the vectors."""
+        if not self.training:  # solving for the projector reads the texts once before
+            return nn.functional.normalize(self.table[tokens.ids].mean(1), dim=-1)
         factor = self.happens(len(self.seen))
         self.seen.append(self.table.detach().clone())
         return nn.functional.normalize(self.drop(self.table[tokens.ids]).mean(1) * factor, dim=-1)
