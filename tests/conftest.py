@@ -1,5 +1,6 @@
 """Small random models on disk and a small corpus, seeded, made once a session without a network."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -85,3 +86,9 @@ def fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Teachers in fp32 where the processor has bf16 too: what is compared here differs by less than bf16 rounds."""
     for module in ("teachers.nv_embed", "teachers.causal_lm"):
         monkeypatch.setattr(f"{module}.computes_bf16", lambda where: False)
+
+
+def pytest_collection_finish() -> None:
+    """Every working stage collects garbage: what the libraries hold for good need not be walked each time."""
+    gc.collect()
+    gc.freeze()
