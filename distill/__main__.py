@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill import __version__, console, stages
+from distill import __version__, console, runtime, stages
 from distill.errors import Refused, near
 
 USAGE = """\
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():  # libraries draw bars of their own, a line for each movement
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if runtime.helps():
+        console.console.quiet = True  # the process that started this one speaks for both
     logging.disable(logging.INFO)  # some of them log each call
     # What a dependency will change one day is for us to read, in the tests, where warnings are errors.
     warnings.simplefilter("ignore", FutureWarning)

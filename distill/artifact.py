@@ -140,6 +140,17 @@ def stale_inputs(out: Path, inputs: Mapping[str, Path]) -> list[str]:
     return [name for name, folder in inputs.items() if began.get(name, version(folder)) != version(folder)]
 
 
+def differences(out: Path, recipe: Facts, defaults: Facts) -> list[str]:
+    """One line for each setting in which the recipe of a folder's work differs.
+
+    Args:
+        out: The folder.
+        recipe: What would make it now.
+        defaults: The recipe's settings at their defaults, for settings the older one lacks.
+    """
+    return recipes.differences(recipes.filled(read_json(out / "recipe.json"), defaults), recipe)
+
+
 def refuse_other(out: Path, recipe: Facts, defaults: Facts) -> None:
     """Refuse a folder that holds the work of another recipe.
 
@@ -147,8 +158,7 @@ def refuse_other(out: Path, recipe: Facts, defaults: Facts) -> None:
         Refused: Lists each setting that differs. A mixture of the two would show only in the
             final metric, so nothing is written.
     """
-    lines = recipes.differences(recipes.filled(read_json(out / "recipe.json"), defaults), recipe)
-    if lines:
+    if lines := differences(out, recipe, defaults):
         listed = "\n  ".join(lines)
         raise Refused(
             f"{out} was made by another recipe. Give the step another name, delete the folder, "

@@ -60,6 +60,11 @@ class Bar:
             self._said = tenths
             say(f"  {self._name}: {self._done:,} of {self._total:,} {note}".rstrip())
 
+    def resume(self, done: int) -> None:
+        """Begin where an earlier run stopped, and say so: that is told however little was done."""
+        self._said = -1
+        self.step(done, "resumed")
+
 
 @contextmanager
 def bar(name: str, total: int) -> Iterator[Bar]:

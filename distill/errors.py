@@ -12,3 +12,14 @@ def near(name: str, names: Sequence[str]) -> str:
     """A hint for a message, when a name is almost one of some others."""
     found = difflib.get_close_matches(name, names, 1)
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Make sure that numbers are large enough to mean anything.
+
+    Raises:
+        Refused: One is smaller than that.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise Refused(f"{name}: {value}; needed: at least {least}.")

@@ -1,7 +1,8 @@
 """What steps would cost before they run: rows, tokens, time, disk. Arithmetic in plain view, never a promise.
 
 A forward pass costs 2 operations a parameter and token, lookup tables left out; training costs 6, or 4
-where the base is frozen and only adapters learn: the gradient passes through it (2) and none is kept (2).
+where the base is frozen and only adapters learn: the gradient passes through it (2) and none is kept (2);
+activations that are computed twice cost 2 more.
 Time is operations over what the machine reaches: its peak times a share that was measured.
 """
 
@@ -84,7 +85,7 @@ FILLING = 4096
 """Width of a model that fills a GPU; a narrower one reaches a share in proportion (assumed)."""
 
 PARTED = ("embed", "generate", "judge")
-"""Verbs whose parts an engine deals to workers; the others run on one device."""
+"""Verbs whose parts an engine deals to workers; beside them only `train` runs on several devices."""
 
 GPUS = {
     "H200": 989e12,
@@ -280,7 +281,8 @@ def _machine(step: Step) -> Machine:
     runtime = step.settings.get("runtime")
     runtime = runtime if isinstance(runtime, Runtime) else Runtime()
     wanted = runtime.devices * runtime.nodes
-    shared = wanted if runtime.engine == "ray" and step.verb in PARTED else 1
+    is_shared = step.verb == "train" or (runtime.engine == "ray" and step.verb in PARTED)
+    shared = wanted if is_shared else 1
     if wanted <= max(1, torch.cuda.device_count()):
         return dataclasses.replace(_here(), devices=shared)
     name = f"{wanted} x {ASSUMED}, assumed to reach {SHARES['train'].gpu:.0%} of {GPUS[ASSUMED] / 1e12:.0f} TFLOP/s"
@@ -534,7 +536,10 @@ def _train(plan: _Plan, step: Step) -> _Work:
         return _Work(rows, tokens, 4 * distinct, operations=None)
     # The model, and a checkpoint: weights and Adam's two moments, and its successor while that is written.
     size = 4 * distinct + 4.0 * weights.trained * (1 + 2 * 3)
-    return _Work(rows, tokens, size, 1 + _tokenizing(distinct), {"train": weights.training * tokens}, weights.width)
+    runtime = settings["runtime"]
+    again = weights.forward if isinstance(runtime, Runtime) and runtime.recompute else 0.0
+    operations = {"train": (weights.training + again) * tokens}
+    return _Work(rows, tokens, size, 1 + _tokenizing(distinct), operations, weights.width)
 
 
 def _generate(plan: _Plan, step: Step) -> _Work:

@@ -15,7 +15,7 @@ import yaml
 
 from distill import artifact, console, estimate, parsing, recipe, stages
 from distill.errors import Refused, near
-from distill.runtime import Runtime
+from distill.runtime import Runtime, joins
 
 WIDE_TYPES: dict[str, object] = {"name": str, "output": str, "seed": int, "runtime": Runtime}
 RUN_WIDE = (*WIDE_TYPES, "steps")
@@ -34,6 +34,8 @@ class Step:
     settings: dict[str, object]
     """Parsed: paths lead to folders, classes are `functools.partial`."""
     recipe: dict[str, object]
+    fingerprint: str
+    """Of the recipe; where the folder holds work of an older recipe that says the same, of that."""
     line: int
 
     @property
@@ -285,9 +287,11 @@ def _step(
     resolve = _Resolver(experiment, earlier, names)
     settings = {key: resolve(value) for key, value in settings.items()}
     settings["out"] = experiment.folder / name
-    known = {step.out: recipe.fingerprint(step.recipe) for step in experiment.steps.values()}
+    known = {step.out: step.fingerprint for step in experiment.steps.values()}
     made = stages.recipe_of(function, settings, known)
-    return Step(name, verb, settings, made, line)
+    out = experiment.folder / name
+    is_same = artifact.is_artifact(out) and not artifact.differences(out, made, stages.standing(function, settings))
+    return Step(name, verb, settings, made, artifact.fingerprint(out) if is_same else recipe.fingerprint(made), line)
 
 
 class _Resolver:
@@ -338,10 +342,7 @@ def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision])
     out = step.out
     if not artifact.is_artifact(out):
         return Decision("run", "new")
-    function = stages.verb(step.verb)
-    standing = stages.standing(function, step.settings)
-    lines = recipe.differences(recipe.filled(artifact.read_json(out / "recipe.json"), standing), step.recipe)
-    if lines:
+    if lines := artifact.differences(out, step.recipe, stages.standing(stages.verb(step.verb), step.settings)):
         return Decision("refuse", "; ".join(lines))
     unfinished = [read for read in inputs(experiment, step) if found[read].what != "done"]
     if not unfinished and (stale := artifact.stale_inputs(out, stages.inputs_of(step.settings))):
@@ -392,6 +393,9 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
         Whether every step that was asked for is finished.
     """
     steps = chosen(experiment, only, start)
+    if helped := [step for step in steps if joins(step.out)]:
+        call(helped[0])
+        return True
     for step in chosen(experiment, again, None) if again else []:
         artifact.remove(step.out)
     artifact.write_text(experiment.folder / "experiment.yaml", experiment.text)
@@ -408,6 +412,9 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
             failed.add(step.name)
         done.append((step.name, step.verb, *row))
     console.table(f"{experiment.name}: {experiment.folder}", ("step", "verb", "what", "rows", "seconds"), done)
+    for step in steps:
+        if step.name not in failed and (opens := artifact.facts(step.out).get("opens")):
+            console.say(f"{step.name}: {step.out / str(opens)}")
     return not failed
 
 

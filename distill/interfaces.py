@@ -20,6 +20,11 @@ class Tokens:
     attend: Bool[Tensor, "texts tokens"]
     pool: Bool[Tensor, "texts tokens"]
 
+    def take(self, rows: Int[Tensor, "chosen"]) -> "Tokens":
+        """Some of the texts, no wider than the longest of them."""
+        longest = int(self.attend[rows].sum(1).max())
+        return Tokens(*(part[rows, :longest] for part in (self.ids, self.attend, self.pool)))
+
     def to(self, device: torch.device) -> "Tokens":
         """The same on another device."""
         return Tokens(*(part.to(device, non_blocking=True) for part in (self.ids, self.attend, self.pool)))

@@ -80,8 +80,3 @@ def padded(lists: list[list[float]]) -> tuple[Float[np.ndarray, "lists listed"],
     found = np.full(inside.shape, np.nan)
     found[inside] = np.concatenate(lists)
     return np.nan_to_num(found), np.isfinite(found)
-
-
-def plain(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
-    """Arrow's metadata as text."""
-    return {name.decode(): value.decode() for name, value in (metadata or {}).items()}

@@ -80,26 +80,29 @@ def _call(thing: functools.partial[object], known: Known) -> dict[str, object]:
     return {
         "class_path": class_path(thing.func),
         "version": getattr(thing.func, "VERSION", 1),
-        "init_args": {name: describe(value, known, folders=True) for name, value in arguments.items()},
+        "init_args": {name: _argument(name, value, known) for name, value in arguments.items()},
     }
 
 
-def describe(value: object, known: Known, *, folders: bool = False) -> object:
+def _argument(name: str, value: object, known: Known) -> object:
+    """An argument of a class; a `base` that names a folder stands for what the folder holds."""
+    if name == "base" and isinstance(value, str) and value and Path(value).is_dir():
+        return _path(Path(value), known)
+    return describe(value, known)
+
+
+def describe(value: object, known: Known) -> object:
     """A setting as JSON: paths by what lies there, classes by path and arguments.
 
     Args:
         value: A setting: plain, a path, a dataclass, a class with arguments (`functools.partial`).
         known: Fingerprints of artifacts not made yet.
-        folders: Whether a text that names an existing folder stands for what the folder holds
-            (the `base` of a model class).
 
     Raises:
         Refused: A path leads nowhere.
     """
     if isinstance(value, Path):
         return _path(value, known)
-    if isinstance(value, str) and folders and value and Path(value).is_dir():
-        return _path(Path(value), known)
     if isinstance(value, functools.partial):
         return _call(value, known)
     if inspect.isclass(value):
@@ -109,9 +112,9 @@ def describe(value: object, known: Known, *, folders: bool = False) -> object:
         named = {"class": type(value).__name__} if type(value).__mro__[1] is not object else {}
         return named | {name: describe(held, known) for name, held in fields.items()}
     if isinstance(value, Mapping):
-        return {str(name): describe(held, known, folders=folders) for name, held in value.items()}
+        return {str(name): describe(held, known) for name, held in value.items()}
     if isinstance(value, (list, tuple)):
-        return [describe(held, known, folders=folders) for held in value]
+        return [describe(held, known) for held in value]
     return value
 
 
@@ -164,7 +167,9 @@ def _filled(old: object, defaults: object) -> object:
 
 
 def differences(old: object, new: object, at: str = "") -> list[str]:
-    """One line for each leaf in which two recipes differ."""
+    """One line for each leaf in which two recipes differ; one alone where the verbs do."""
+    if not at and isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("verb") != new.get("verb"):
+        return [f"verb: {_short(old.get('verb'))} -> {_short(new.get('verb'))}"]
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         names = sorted(old.keys() | new.keys())
         return [line for name in names for line in differences(old.get(name), new.get(name), f"{at}.{name}")]

@@ -22,13 +22,29 @@ class Runtime:
     devices: int = 1
     """GPUs (or CPU processes) on each machine."""
     nodes: int = 1
-    """Machines."""
+    """Machines of a Ray cluster; a training runs on one."""
     strategy: str = "auto"
     """Lightning's: auto, ddp, fsdp, ..."""
+    recompute: bool = False
+    """In training, compute activations twice rather than keep them: a third slower, a tenth of the memory."""
     batch_tokens: int = 4096
     """Tokens, padding included, that a model reads at once when it does not train."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of a model that does not train; auto is bf16 where the processor computes in it."""
+
+
+JOINS = "DISTILL_JOINS"
+"""Says, in the environment of a process that Lightning started, which artifact it helps to train."""
+
+
+def helps() -> bool:
+    """Whether this process was started by another one, to train together."""
+    return JOINS in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def joins(out: Path) -> bool:
+    """Whether this process helps another one, which holds this artifact, to train it."""
+    return helps() and os.environ[JOINS] == str(out.absolute())
 
 
 def cores() -> int:

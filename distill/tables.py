@@ -219,6 +219,11 @@ def dataset(folder: Path, *names: str) -> "datasets.Dataset":
     return datasets.Dataset(InMemoryTable(read(folder, *names)))
 
 
+def scale(table: pa.Table, column: str) -> dict[str, str]:
+    """What a column of scores says of its numbers: their scale, and the model that gave them."""
+    return {name.decode(): value.decode() for name, value in (table.schema.field(column).metadata or {}).items()}
+
+
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A fixed-size list column as an array (rows, width); no copy when the table is one part."""
     width = column.type.list_size

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill import hub, pooling
-from distill.errors import Refused
+from distill.errors import Refused, check_at_least
 from distill.interfaces import Embedder, TokenRows, Tokens
 
 
@@ -39,6 +39,7 @@ class Encoder(Embedder):
         passage_prompt: str = "",
         seed: int = 0,
     ) -> None:
+        check_at_least(3, length=length)  # beginning, a token, end
         folder = hub.locate(base, revision)
         backbone = hub.pretrained(AutoModel, folder, seed=seed)
         if layers is not None:
@@ -52,6 +53,8 @@ class Encoder(Embedder):
     ) -> None:
         super().__init__()
         self.backbone = backbone.float()
+        if pooler := getattr(backbone, "pooler", None):  # of BERT's own training; no vector of ours passes it
+            pooler.requires_grad_(False)
         self.tokenizer = tokenizer
         self.settings = settings
         self.length = int(str(settings["length"]))

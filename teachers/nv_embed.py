@@ -9,12 +9,13 @@ from typing import Literal, Self
 import torch
 from jaxtyping import Float
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from distill import hub, pooling, prompts
-from distill.errors import Refused
+from distill.errors import Refused, check_at_least
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import best_device, computes_bf16
 from teachers.latent_attention import LatentAttention
@@ -53,6 +54,8 @@ class NVEmbed(Embedder):
     ) -> None:
         super().__init__()
         self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        check_at_least(1, latents=latents, heads=heads, rank=rank)
+        check_at_least(3, length=length)  # beginning, a token, end
         folder = hub.locate(base, revision)
         where = best_device()
         dtype = torch.bfloat16 if computes_bf16(where) else torch.float32
@@ -75,6 +78,7 @@ class NVEmbed(Embedder):
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft knows its old name
             torch.manual_seed(seed)
             self.backbone = get_peft_model(backbone, adapters)
+            self._adapted = [held for held in self.backbone.modules() if isinstance(held, LoraLayer)]
             self.pooling = LatentAttention(self.dim, latents, heads) if pooling == "latent_attention" else None
         self.to(where)
         check_bidirectional(self.backbone.get_base_model(), self.tokenizer.eos_token_id)
@@ -108,6 +112,9 @@ class NVEmbed(Embedder):
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
         """Token states, pooled, at unit length."""
+        # Each would copy its input to fp32 for autocast to copy it back: a tenth of the time.
+        for layer in self._adapted:
+            layer.cast_input_dtype_enabled = not torch.is_autocast_enabled(tokens.ids.device.type)
         states = self.backbone(input_ids=tokens.ids, attention_mask=tokens.attend.long()).last_hidden_state
         if self.pooling is None:
             return nn.functional.normalize(pooling.mean(states, tokens.pool), dim=-1)

@@ -1,12 +1,13 @@
 """The command line: what it starts, what it says, and the status it leaves with."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from distill import artifact, stages
+from distill import artifact, experiment, recipe, stages
 from distill.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -174,6 +175,25 @@ def test_a_plan_writes_nothing(file: Path, tmp_path: Path, capsys: pytest.Captur
     assert "vectors was made by another recipe:\n  settings.part_rows: 50000 -> 10\n" in table
     assert row(said(capsys, "plan", file, "--only", "asked"), "asked")[2] == "run"
     assert files(tmp_path) == before
+
+
+def test_work_of_an_older_recipe_stays_what_the_rest_was_made_from(file: Path) -> None:
+    """Harm: an option that a new version brings makes every finished run look like another's."""
+    assert main(["run", str(file)]) == 0
+    experiment_ = experiment.load(file)
+    folders = [step.out for step in experiment_.steps.values()]
+    older = json.loads((folders[0] / "recipe.json").read_bytes())
+    del older["settings"]["seed"]
+    then = {artifact.fingerprint(folders[0]): recipe.fingerprint(older)}
+    (folders[0] / "recipe.json").write_text(json.dumps(older))
+    for folder in folders[1:]:  # those made from it then, and from those
+        text, now = (folder / "recipe.json").read_text(), artifact.fingerprint(folder)
+        for one, other in then.items():
+            text = text.replace(one, other)
+        (folder / "recipe.json").write_text(text)
+        then[now] = artifact.fingerprint(folder)
+    decided = experiment.decide(experiment.load(file))
+    assert {name: decision.what for name, decision in decided.items()} == dict.fromkeys(STEPS, "done")
 
 
 def test_a_changed_setting_refuses_its_step_and_the_others_run(

@@ -7,9 +7,13 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import StrategyRegistry
+from transformers import PreTrainedModel
 
 from distill import console
 from distill.batches import Batches
+from distill.errors import Refused, near
+from distill.fit import together
 from distill.fit.callbacks import Curve, Curves, Guard, Resume
 from distill.fit.checkpoint import AtomicCheckpointIO
 from distill.fit.data import Loader
@@ -17,7 +21,7 @@ from distill.fit.module import Training
 from distill.fit.projector import solved
 from distill.interfaces import Embedder
 from distill.objective import Objective, Schedule
-from distill.runtime import Runtime, computes_bf16
+from distill.runtime import JOINS, Runtime, computes_bf16
 
 __all__ = ["Curve", "Loader", "Training", "fit"]
 
@@ -58,6 +62,8 @@ def fit(
     if teacher_dim and objective.regression:  # a checkpoint holds it
         resumes = checkpoint.is_file()
         projector = torch.nn.Linear(embedder.dim, teacher_dim) if resumes else solved(embedder, batches, teacher_dim)
+    if runtime.recompute:
+        _recompute(embedder)
     training = Training(embedder, objective, schedule, projector)
     loader = Loader(batches, schedule.steps)
     with console.bar(name, schedule.steps) as bar:
@@ -67,15 +73,25 @@ def fit(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            trainer.fit(embedder_train(training), loader, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+            with together.called(folder, JOINS):
+                # Lightning leaves modes as they are, and a loaded embedder is in evaluation mode.
+                trainer.fit(training.train(), loader, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     embedder.eval()
     return curves.curve, guard.skipped
 
 
-def embedder_train(training: Training) -> Training:
-    """In training mode: a loaded embedder is in evaluation mode, and Lightning leaves modes as they are."""
-    training.train()
-    return training
+def _recompute(embedder: Embedder) -> None:
+    """Keep each block's input alone for the backward pass, and compute the rest again.
+
+    Raises:
+        Refused: Its backbone cannot.
+    """
+    backbones = [held for held in embedder.modules() if isinstance(held, PreTrainedModel)]
+    if not any(held.supports_gradient_checkpointing for held in backbones):
+        raise Refused("runtime.recompute: this model's backbone cannot. Say false, or lower schedule.queries.")
+    for held in backbones:
+        enable = getattr(held, "activation_checkpointing_enable", held.gradient_checkpointing_enable)  # its older name
+        enable({"use_reentrant": False})
 
 
 def _trainer(
@@ -83,13 +99,19 @@ def _trainer(
 ) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if runtime.nodes > 1:
+        raise Refused(
+            f"runtime.nodes: {runtime.nodes}; training runs on the devices of one machine. Say 1 at this step."
+        )
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if runtime.strategy not in known:
+        raise Refused(f"runtime.strategy: Lightning has no {runtime.strategy!r}.{near(runtime.strategy, known)}")
     half = computes_bf16(device) if schedule.precision == "auto" else schedule.precision == "bf16"
     return lightning.Trainer(
         max_steps=schedule.steps,
         max_epochs=-1,
         precision="bf16-mixed" if half else "32-true",
         devices=runtime.devices,
-        num_nodes=runtime.nodes,
         strategy=runtime.strategy,
         gradient_clip_val=schedule.clip or None,
         callbacks=callbacks,

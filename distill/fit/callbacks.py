@@ -89,10 +89,13 @@ class Resume(lightning.Callback):
     ) -> None:
         """Count the batch; save when it is time."""
         self._loader.used = trainer.global_step
-        if self._stop or time.monotonic() - self._saved > self._seconds:
+        # All processes save together, and stop together when one is told to.
+        agreed = trainer.strategy.reduce_boolean_decision
+        stop = agreed(self._stop, all=False)
+        if stop or agreed(time.monotonic() - self._saved > self._seconds, all=False):
             trainer.save_checkpoint(self._file)
             self._saved = time.monotonic()
-        if self._stop:
+        if stop:
             raise Refused(f"stopped by a signal at step {trainer.global_step}; run again to go on from there.")
 
 
@@ -114,7 +117,7 @@ class Curves(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the steps that were done before."""
         if trainer.global_step:
-            self._bar.step(trainer.global_step, "resumed")
+            self._bar.resume(trainer.global_step)
 
     def on_train_batch_end(
         self,

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from distill import losses
 from distill.batches import Batch
 from distill.errors import Refused
-from distill.interfaces import Embedder
+from distill.fit import together
+from distill.interfaces import Embedder, Tokens
 from distill.objective import Objective, Schedule
+
+GROUPS, LEAST = 4, 8
+"""A batch is read in at most so many groups, of at least so many texts; smaller ones leave a GPU waiting."""
 
 
 class Training(lightning.LightningModule):
@@ -46,12 +50,12 @@ class Training(lightning.LightningModule):
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Each loss whose weight is not zero, from one forward pass."""
         told, goal = self.objective, batch
-        texts = self.embedder(batch.texts)
+        texts = self._vectors(batch.texts)
         found: dict[str, Tensor] = {}
         queries = None
         if batch.queries is not None:
             assert goal.listed is not None and goal.allowed is not None
-            queries = self.embedder(batch.queries)
+            queries = self._vectors(batch.queries)
             if told.contrastive:
                 allowed = goal.allowed if told.in_batch else own(goal)
                 scores = losses.all_scores(queries, texts)
@@ -65,6 +69,28 @@ class Training(lightning.LightningModule):
         if told.regression:
             found["regression"] = self._regression(texts, queries, batch)
         return found
+
+    def _vectors(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
+        """Vectors of all texts of a batch; of several processes each embeds its share.
+
+        Each then has the loss of the whole batch. What comes back through `all_gather` is the sum over the
+        processes and what they agree on is the mean, so the gradient is that of one process with the batch.
+        """
+        processes = self.trainer.world_size if self._trainer else 1
+        if processes == 1:
+            return self._read(tokens)
+        rows = together.places(len(tokens.ids), processes)[self.trainer.global_rank]
+        share = self._read(tokens.take(rows.to(tokens.ids.device)))
+        gathered = self.all_gather(share, sync_grads=True)
+        assert isinstance(gathered, Tensor)
+        return together.joined(gathered, len(tokens.ids))
+
+    def _read(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
+        """Vectors of texts, read in groups of like length: of texts as they come, a quarter is padding."""
+        count = min(GROUPS, max(1, len(tokens.ids) // LEAST))
+        groups = tokens.attend.sum(1).argsort(stable=True).chunk(count)
+        made = torch.cat([self.embedder(tokens.take(rows)) for rows in groups])
+        return made[torch.cat(groups).argsort()]
 
     def _regression(self, texts: Float[Tensor, "t d"], queries: Float[Tensor, "q d"] | None, batch: Batch) -> Tensor:
         assert self.projector is not None

@@ -107,7 +107,7 @@ def export(
         _write_manifest(folder)
     for warning in card.warnings(steps):
         console.say(warning, "yellow")
-    return {**facts, "seconds_of": seconds}
+    return {**facts, "opens": "model", "seconds_of": seconds}
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Passages to queries: a language model writes a task and a query for each seed passage."""
 
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ def generate(
     dropped = _summed([note["dropped"] for note in notes])
     rows = len(tables.opened(out / "queries"))
     if not rows:
+        shutil.rmtree(out / "queries")  # so that another model or temperature is not taken for another recipe's work
         raise Refused(
             f"generate: none of {len(drawn)} queries is usable ({dropped}). "
             "Use a stronger `model`, or a lower `temperature`."

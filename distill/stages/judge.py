@@ -55,7 +55,6 @@ def _worker(
 ) -> Worker:
     import numpy as np
 
-    from distill import ranking
     from distill.console import Bar
 
     judging = model()
@@ -65,7 +64,7 @@ def _worker(
     asked = min(depth or k, k)
     schema = tables.judgements(
         k,
-        ranking.plain(held.schema.field("similarities").metadata),
+        tables.scale(held, "similarities"),
         {
             "scale": "log-probability",
             "model": judging.name,

@@ -89,7 +89,7 @@ def label(
         "mean_negatives": round(float((lengths - 1).mean()), 3),
         "without_negatives": int((lengths == 1).sum()),
         "under_the_ceiling": round(float((similarities < ceiling * values[:, None])[rows].mean()), 4),
-        "score": {"column": scores} | ranking.plain(held.schema.field(scores).metadata),
+        "score": {"column": scores} | tables.scale(held, scores),
         "histograms": {
             "score of the positive": histogram(first[rows]),
             "score of a hard negative": histogram(targets[rows][hard[rows]]),

@@ -68,7 +68,7 @@ def report(
     for name, text in (("report.html", page.html()), ("report.md", page.markdown())):
         with artifact.replacing(out / name) as part:
             part.write_text(text, encoding="utf-8")
-    return {"artifacts": [each.folder.name for each in made], "verdicts": verdicts}
+    return {"artifacts": [each.folder.name for each in made], "verdicts": verdicts, "opens": "report.html"}
 
 
 @dataclass(frozen=True)

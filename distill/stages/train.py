@@ -12,7 +12,7 @@ from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
 from distill.objective import Objective, Schedule
-from distill.runtime import Runtime
+from distill.runtime import Runtime, joins
 from distill.stages import stage
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def train(
             seed=seed,
             runtime=runtime,
         )
+    if joins(out):  # the process that started this one writes the artifact
+        return {}
     models.save(embedder, out)
     step, measure, value = zip(*curve, strict=True)
     tables.write(out / "curves", tables.CURVES, {"step": step, "measure": measure, "value": value})

@@ -85,6 +85,15 @@ def test_bar_without_a_terminal_prints_a_line_at_each_tenth(monkeypatch: pytest.
     assert len(lines) == 10
 
 
+def test_work_that_goes_on_says_so_however_little_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: whoever starts a killed training again cannot see that nothing was lost."""
+    stream = printed(monkeypatch)
+    with console.bar("work", 30) as bar:
+        bar.resume(2)
+        bar.step(1)
+    assert stream.getvalue().splitlines() == ["  work: 2 of 30 resumed", "  work: 3 of 30"]
+
+
 @pytest.mark.parametrize(("total", "step", "lines"), [(10, 1, 10), (3, 1, 3), (100, 100, 1), (4, 7, 1), (0, 1, 1)])
 def test_bar_of_any_size(total: int, step: int, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Harm: rounding skips a tenth, and an estimate that was too low prints a line a row from there on."""

@@ -101,9 +101,3 @@ def test_padding_keeps_each_list_apart() -> None:
     assert present.tolist() == [[True, True, True], [True, False, False], [False, True, False]]
     assert found[present].tolist() == [1, 2, 3, 4, 5]
     assert np.isfinite(found).all()
-
-
-def test_metadata_as_text() -> None:
-    """Harm: a score's meaning is lost because it was never written, or is bytes that JSON refuses."""
-    assert ranking.plain({b"scale": b"cosine"}) == {"scale": "cosine"}
-    assert ranking.plain(None) == {}

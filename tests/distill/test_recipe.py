@@ -123,12 +123,23 @@ def test_settings_survive_the_file_they_are_written_to(tmp_path: Path) -> None:
     assert recipe.fingerprint(back) == recipe.fingerprint(built)
 
 
+def test_only_a_base_names_a_folder(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: a prompt that is called like a folder here changes with it, or is too long for a name."""
+    monkeypatch.chdir(tmp_path)
+    Path("query").mkdir()
+    prompted = functools.partial(Encoder, base=str(encoder), query_prompt="query", passage_prompt="words " * 100)
+    described = recipe.describe(prompted, {})
+    assert isinstance(described, dict)
+    assert described["init_args"]["query_prompt"] == "query"
+
+
 def test_differences_are_listed_leaf_by_leaf() -> None:
     """Harm: the message says that two recipes differ, and not in what."""
     old = recipe.build("train", 1, {"schedule": Schedule(steps=10), "kinds": ("sts",), "seed": 0}, {})
     new = recipe.build("train", 2, {"schedule": Schedule(steps=20), "kinds": (), "seed": 0}, {})
     listed = ['settings.kinds: ["sts"] -> []', "settings.schedule.steps: 10 -> 20", "version: 1 -> 2"]
     assert recipe.differences(old, new) == listed
+    assert recipe.differences(old, recipe.build("mine", 3, {"depth": 2}, {})) == ['verb: "train" -> "mine"']
 
 
 @dataclass(frozen=True)

@@ -175,3 +175,10 @@ def test_a_row_outside_its_table_is_named() -> None:
     for row in (-1, 5):
         with pytest.raises(Refused, match=f"seeds: row {row} is outside the passages table of 5 rows"):
             tables.check_rows("seeds", np.array([0, row]), 5)
+
+
+def test_a_score_says_what_it_counts() -> None:
+    """Harm: a score's meaning is lost because it was never written, or is bytes that JSON refuses."""
+    schema = tables.candidates(1, {"scale": "cosine"})
+    assert tables.scale(schema.empty_table(), "similarities") == {"scale": "cosine"}
+    assert tables.scale(schema.empty_table(), "query") == {}

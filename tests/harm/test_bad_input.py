@@ -424,6 +424,14 @@ def test_inputs_that_do_not_fit_are_refused(
         "train: nothing to minimise.": (
             "train", "--passages", str(corpus), "--vectors", str(embedded), "--model", student
         ),
+        "runtime.strategy: Lightning has no 'dpp'. Did you mean 'ddp'?": (
+            "train", "--passages", str(corpus), "--examples", str(corpus), "--model", student,
+            "--runtime.strategy", "dpp"
+        ),
+        "heads: 0; needed: at least 1.": ("embed", "--passages", str(corpus), "--model", teacher.replace("2", "0")),
+        "length: 2; needed: at least 3.": (
+            "embed", "--passages", str(corpus), "--model", student.replace("}}", ", length: 2}}")
+        ),
         "'nil' is no model: needed a folder that exists, a hub name": (
             "embed", "--passages", str(corpus), "--model", "{class_path: students.Encoder, init_args: {base: nil}}"
         ),

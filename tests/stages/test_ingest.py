@@ -237,6 +237,17 @@ def test_parts_of_a_killed_run_are_made_anew(tmp_path: Path) -> None:
     assert [row["text"] for row in rows(tmp_path / "out", "passages")] == ["answer"]
 
 
+def test_a_source_refused_late_can_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: parts written before the faulty line make the mended source look like another recipe's work."""
+    monkeypatch.setattr(module, "PART", 1)
+    file = tmp_path / "a.jsonl"
+    lines(file, {"text": "first"}, {"text": "second"}, {"text": 3})
+    refusal(tmp_path, JSONL(path=file))
+    lines(file, {"text": "first"}, {"text": "second"}, {"text": "third"})
+    ingest(sources=(JSONL(path=file),), out=tmp_path / "out")
+    assert len(rows(tmp_path / "out", "passages")) == 3
+
+
 def refusal(tmp_path: Path, *sources: Reader, **settings: object) -> str:
     with pytest.raises(Refused) as caught:
         ingest(sources=sources, out=tmp_path / "out", **settings)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from distill import artifact, fit, models, tables
 from distill.batches import Batch, ExampleBatches
@@ -16,6 +17,7 @@ from distill.errors import Refused
 from distill.interfaces import TokenRows
 from distill.objective import Objective, Schedule
 from distill.readers import JSONL
+from distill.runtime import Runtime
 from distill.stages.embed import embed
 from distill.stages.ingest import ingest
 from distill.stages.label import label
@@ -214,3 +216,18 @@ def test_the_model_of_a_finished_step_is_the_trained_one(corpus: Path, encoder: 
     assert artifact.facts(tmp_path / "student")["examples"] == 101
     rows: TokenRows = trained.tokenize(["a"])
     assert len(rows) == 1
+
+
+def test_activations_computed_twice_give_the_same_model(corpus: Path, decoder: Path, tmp_path: Path) -> None:
+    """Harm: whoever runs out of memory and turns a dial of speed gets another teacher, or one without gradients."""
+    teacher = functools.partial(NVEmbed, base=str(decoder), latents=4, heads=2, length=48, dropout=0.0)
+    found = []
+    for again in (False, True):
+        runtime = Runtime(recompute=again)
+        out = tmp_path / str(again)
+        train(model=teacher, passages=corpus, examples=(corpus,), schedule=SHORT, runtime=runtime, out=out)
+        found.append(load_file(out / "model" / "adapters.safetensors"))
+    moved = [name for name, weight in found[0].items() if "lora_B" in name and weight.abs().max() > 0]
+    assert moved
+    for name, weight in found[0].items():
+        assert torch.allclose(weight, found[1][name], atol=1e-5), name

@@ -1,0 +1,83 @@
+"""One training in several processes is the training of one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill import tables
+from distill.fit import together
+from distill.interfaces import Tokens
+
+ROOT = Path(__file__).parents[3]
+
+FILE = """\
+name: mine
+output: {output}
+runtime: {{devices: {devices}, strategy: {strategy}}}
+steps:
+  corpus:
+    ingest:
+      sources:
+        - class_path: distill.readers.JSONL
+          init_args: {{path: tests/data/questions.jsonl, kind: retrieval, task: Find the answer}}
+  first:
+    train:
+      model: {{class_path: students.Encoder, init_args: {{base: {encoder}, length: 24}}}}
+      passages: corpus
+      examples: corpus
+      schedule: &schedule {{steps: 6, queries: 7, learning_rate: 1e-3, warmup: 1, precision: fp32}}
+  second:
+    train: {{model: first, passages: corpus, examples: corpus, schedule: *schedule}}
+"""
+
+
+@pytest.mark.parametrize("texts", range(1, 10))
+@pytest.mark.parametrize("processes", range(1, 5))
+def test_shares_come_back_in_order(texts: int, processes: int) -> None:
+    """Harm: a query is compared with another's passage, and the loss still falls."""
+    ids = torch.arange(texts)[:, None]
+    batch = Tokens(ids, ids >= 0, ids >= 0)
+    shares = [batch.take(rows).ids.float() for rows in together.places(texts, processes)]
+    assert len({len(share) for share in shares}) == 1
+    assert together.joined(torch.stack(shares), texts)[:, 0].tolist() == list(range(texts))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the devices here are CPU processes")
+def test_two_processes_train_the_same_model(encoder: Path, tmp_path: Path) -> None:
+    """Harm: more devices are another batch, another gradient, another model, or the same work done twice."""
+    calm = {name: value for name, value in os.environ.items() if name not in together.LIGHTNINGS}
+    held = {}
+    start = shutil.copytree(encoder, tmp_path / "start")
+    settings = json.loads((start / "config.json").read_bytes())
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # each process draws its own
+    (start / "config.json").write_text(json.dumps(settings | dropout))
+    for devices, strategy in ((1, "auto"), (2, "ddp")):
+        file = tmp_path / f"{strategy}.yaml"
+        text = FILE.format(output=tmp_path / strategy, devices=devices, strategy=strategy, encoder=start)
+        file.write_text(text)
+        command = [sys.executable, "-m", "distill", "run", str(file)]
+        done = subprocess.run(command, check=False, cwd=ROOT, env=calm, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("first: 6 of 6") == 1  # one process speaks
+        held[strategy] = {
+            step: (
+                load_file(tmp_path / strategy / "mine" / step / "model" / "model.safetensors"),
+                tables.read(tmp_path / strategy / "mine" / step, "curves")["value"].to_pylist(),
+            )
+            for step in ("first", "second")
+        }
+    for step, (weights, losses) in held["auto"].items():
+        others, curve = held["ddp"][step]
+        assert curve == pytest.approx(losses, abs=1e-4)
+        for name, weight in weights.items():
+            if name.endswith("key.bias"):  # a softmax does not feel it: its gradient is rounding, which Adam blows up
+                continue
+            assert torch.allclose(weight, others[name], atol=2e-4), (step, name)
