@@ -1,4 +1,4 @@
-# install · fix · check · test · quickstart · lock
+# install · fix · check · test · slow · quickstart · lock
 # Everything stays in this folder, but for pip's own cache of downloads.
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -12,7 +12,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CURDIR)/.cache/torchinductor
 # Threads that spin while they wait slow a busy machine down many times over.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install fix check test quickstart lock
+.PHONY: install fix check test slow quickstart lock
 
 install: .venv/installed
 
@@ -41,7 +41,12 @@ check: install
 
 test: install
 	@mkdir -p .cache
-	.venv/bin/python -m pytest --basetemp=.cache/pytest
+	.venv/bin/python -m pytest -m "not slow" --basetemp=.cache/pytest
+
+# What kills processes, fills disks and starts others: a few minutes more.
+slow: install
+	@mkdir -p .cache
+	.venv/bin/python -m pytest -m slow --basetemp=.cache/pytest
 
 quickstart: install
 	.venv/bin/distill run configs/quickstart.yaml

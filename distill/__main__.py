@@ -132,7 +132,7 @@ def _verb(name: str, given: list[str]) -> int:
 
 def _arguments(given: Sequence[str]) -> dict[str, object]:
     """`--key value` and `--key.inner value`, read as YAML, over those of `--config FILE`; several values are a list."""
-    from distill import experiment, models
+    from distill import document, models
 
     words: list[tuple[str, list[str]]] = []
     for word in given:
@@ -149,12 +149,12 @@ def _arguments(given: Sequence[str]) -> dict[str, object]:
             raise Refused(f"--{key}: no value; needed: --{key} VALUE.")
         try:
             if key == "config":
-                found, _, _ = experiment.read_yaml(Path(values[-1]))
+                found, _, _ = document.read_yaml(Path(values[-1]))
             elif key == "allow":  # said here alone: a file may not allow itself
                 models.allowed.extend(f"{package}." for package in values)
             else:
-                read = [experiment.read_value(value) for value in values]
-                experiment.put(found, key.split("."), read[0] if len(read) == 1 else read)
+                read = [document.read_value(value) for value in values]
+                document.put(found, key.split("."), read[0] if len(read) == 1 else read)
         except Refused as error:
             raise Refused(f"--{key}: {error}") from error
     return found

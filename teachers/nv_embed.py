@@ -89,7 +89,10 @@ class NVEmbed(Embedder):
         if not len(texts):
             return TokenRows.of([], [], self._pad)
         joined = [start + text for start, text in zip(before, texts, strict=True)]
-        encoded = self.tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True)
+        # A text that spells `<eos>` is a text about it: only what stands here ends a sequence.
+        encoded = self.tokenizer(
+            joined, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
         first = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
         rows, unpooled = [], []
         for number, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):

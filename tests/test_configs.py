@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import experiment, hub, models, recipe, stages
+from distill import document, experiment, hub, models, recipe, stages
 from distill.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(name: str) -> dict[str, object]:
-    return experiment.read_yaml(Path("configs") / name)[0]
+    return document.read_yaml(Path("configs") / name)[0]
 
 
 def settings_of(value: object) -> Mapping[str, object]:

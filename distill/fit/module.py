@@ -4,8 +4,9 @@ from typing import Any
 
 import lightning
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from distill import losses
 from distill.batches import Batch
@@ -13,6 +14,9 @@ from distill.errors import Refused
 from distill.fit import together
 from distill.interfaces import Embedder, Tokens
 from distill.objective import Objective, Schedule
+
+ACCURACY = "accuracy"
+"""Share of queries whose positive comes first: unlike losses it compares from one temperature to another."""
 
 GROUPS, LEAST = 4, 8
 """A batch is read in at most so many groups, of at least so many texts; smaller ones leave a GPU waiting."""
@@ -42,13 +46,14 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The weighted sum of the losses; each part is logged by itself."""
         parts = self.parts(batch)
-        total = torch.stack([getattr(self.objective, name) * value for name, value in parts.items()]).sum()
-        measures = {"loss": total, **parts} if len(parts) > 1 else parts
+        weighted = [getattr(self.objective, name) * value for name, value in parts.items() if name != ACCURACY]
+        total = torch.stack(weighted).sum()
+        measures = {"loss": total, **parts} if len(weighted) > 1 else parts
         self.log_dict({name: value.detach() for name, value in measures.items()}, batch_size=len(batch.texts.ids))
         return total
 
     def parts(self, batch: Batch) -> dict[str, Tensor]:
-        """Each loss whose weight is not zero, from one forward pass."""
+        """Each loss whose weight is not zero, and the queries' accuracy, from one forward pass."""
         told, goal = self.objective, batch
         texts = self._vectors(batch.texts)
         found: dict[str, Tensor] = {}
@@ -56,16 +61,17 @@ class Training(lightning.LightningModule):
         if batch.queries is not None:
             assert goal.listed is not None and goal.allowed is not None
             queries = self._vectors(batch.queries)
+            allowed, positive = goal.allowed if told.in_batch else own(goal), goal.listed[:, 0]
+            scores = losses.all_scores(queries, texts)
             if told.contrastive:
-                allowed = goal.allowed if told.in_batch else own(goal)
-                scores = losses.all_scores(queries, texts)
-                found["contrastive"] = losses.contrastive(scores, goal.listed[:, 0], allowed, told.temperature)
+                found["contrastive"] = losses.contrastive(scores, positive, allowed, told.temperature)
             if told.kl:
                 assert goal.scores is not None and isinstance(told.teacher_temperature, float)
                 present = (goal.listed >= 0) & goal.scores.isfinite()
-                scores = losses.listed_scores(queries, texts, goal.listed)
+                listed = losses.listed_scores(queries, texts, goal.listed)
                 targets = goal.scores.nan_to_num()
-                found["kl"] = losses.kl(scores, targets, present, told.student_temperature, told.teacher_temperature)
+                found["kl"] = losses.kl(listed, targets, present, told.student_temperature, told.teacher_temperature)
+            found[ACCURACY] = _accuracy(scores.detach(), positive, allowed)
         if told.regression:
             found["regression"] = self._regression(texts, queries, batch)
         return found
@@ -136,3 +142,13 @@ def own(batch: Batch) -> Tensor:
     assert batch.listed is not None
     mask = torch.zeros(len(batch.listed), len(batch.texts.ids) + 1, dtype=torch.bool, device=batch.listed.device)
     return mask.scatter_(1, torch.where(batch.listed >= 0, batch.listed, mask.shape[1] - 1), True)[:, :-1]
+
+
+def _accuracy(
+    scores: Float[Tensor, "queries passages"],
+    positive: Int[Tensor, "queries"],
+    allowed: Bool[Tensor, "queries passages"],
+) -> Float[Tensor, ""]:
+    """Share of queries whose positive comes before all passages that count against them."""
+    kept = scores.masked_fill(~allowed.scatter(1, positive[:, None], True), float("-inf"))
+    return multiclass_accuracy(kept, positive, num_classes=scores.shape[1], average="micro")

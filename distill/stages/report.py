@@ -96,7 +96,14 @@ def _training(made: Sequence[_Made]) -> list[Block]:
                 steps.append(row["step"])
                 values.append(row["value"])
             drawn.append((each.folder.name, charts.curves(f"Losses of {each.folder.name} by step", panels)))
-    return [Text("Each part of the loss by step, unweighted."), Figures(drawn)] if drawn else []
+    return (
+        [
+            Text("By step: each part of the loss, unweighted, and the share of queries whose positive comes first."),
+            Figures(drawn),
+        ]
+        if drawn
+        else []
+    )
 
 
 def _data(made: Sequence[_Made]) -> list[Block]:

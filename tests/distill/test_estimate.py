@@ -10,7 +10,9 @@ import torch
 
 from distill import artifact, estimate, experiment, stages, tables
 from distill.errors import Refused
-from distill.estimate import Cost, Machine
+from distill.estimate import Cost, machine, sizes, work
+from distill.estimate.machine import Machine
+from distill.runtime import cores
 from teachers import LatentAttention
 
 KNOWN = Machine("a known machine", 1e12, False)
@@ -23,8 +25,8 @@ WRITER = '{class_path: teachers.CausalLM, init_args: {base: "package:gemma-3-270
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Seconds that can be redone by hand; packaged models unpacked; nothing of another test in the way."""
-    monkeypatch.setattr(estimate, "_here", lambda: KNOWN)
-    monkeypatch.setattr(estimate, "_processor", lambda: KNOWN)
+    monkeypatch.setattr(machine, "here", lambda: KNOWN)
+    monkeypatch.setattr(machine, "processor", lambda: KNOWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
     for name in ("gemma-3-270m", "all-MiniLM-L6-v2"):
@@ -51,7 +53,7 @@ def corpus(folder: Path, rows: int) -> Path:
 
 def test_every_verb_has_an_estimate() -> None:
     """A new verb without one would end every plan in a KeyError."""
-    assert set(estimate.VERBS) == set(stages.VERBS)
+    assert set(work.VERBS) == set(stages.VERBS)
 
 
 def test_embedding_costs_two_operations_a_parameter_and_token() -> None:
@@ -59,14 +61,14 @@ def test_embedding_costs_two_operations_a_parameter_and_token() -> None:
     corpus(Path("corpus"), 2000)
     cost = planned(f"  vectors:\n    embed: {{passages: corpus, model: {MINILM}}}\n")["vectors"]
     read = tables.notes(Path("corpus/passages"))[0]["bytes"]
-    tokens = min(int(str(read)) / estimate.BYTES_A_TOKEN, 2000 * estimate.CUT * 100)
+    tokens = min(int(str(read)) / sizes.BYTES_A_TOKEN, 2000 * sizes.CUT * 100)
     assert cost.rows == 2000
     assert cost.tokens == round(tokens)
     assert cost.bytes == 2 * 2000 * 384  # fp16
     assert cost.seconds is not None
-    known = estimate.IMPORT + estimate.START + 22_713_216 / estimate.WEIGHTS_A_SECOND
-    text = tokens / (estimate.TOKENS_A_SECOND * estimate.cores())
-    assert cost.seconds - known - text == pytest.approx(2 * COMPUTING * tokens / (1e12 * estimate.SHARES["embed"].cpu))
+    known = sizes.IMPORT + sizes.START + 22_713_216 / sizes.WEIGHTS_A_SECOND
+    text = tokens / (work.TOKENS_A_SECOND * cores())
+    assert cost.seconds - known - text == pytest.approx(2 * COMPUTING * tokens / (1e12 * machine.SHARES["embed"].cpu))
     assert cost.machine == KNOWN.name
 
 
@@ -78,11 +80,11 @@ def test_frozen_bases_train_cheaper_and_save_little() -> None:
         f"  {name}:\n    train: {{passages: corpus, model: {model}, {training}}}\n"
         for name, model in (("lora", GEMMA), ("full", MINILM))
     )
-    with pytest.raises(estimate._Unknown):  # the corpus holds no examples
-        estimate._Plan({}).texts(Path("corpus"), "examples")
+    with pytest.raises(sizes.Unknown):  # the corpus holds no examples
+        sizes.Plan({}).texts(Path("corpus"), "examples")
     file = Path("plan.yaml")
     file.write_text(f"name: here\nsteps:\n{steps}")
-    plan = estimate._Plan(experiment.load(file).steps)
+    plan = sizes.Plan(experiment.load(file).steps)
     lora, full = (plan.weights(step.settings["model"]) for step in experiment.load(file).steps.values())
     assert lora is not None and full is not None
     assert full.training == 6 * COMPUTING
@@ -95,8 +97,8 @@ def test_the_pooling_block_is_reckoned_as_it_is_built() -> None:
     """At 4096 wide it holds ten times as many trained parameters as the adapters, and its moments fill a disk."""
     built = LatentAttention(640, latents=64, heads=4)
     given = {"base": "package:gemma-3-270m", "latents": 64, "heads": 4, "rank": 16}
-    reckoned = estimate._described(given)
-    mean = estimate._described(given | {"pooling": "mean"})
+    reckoned = sizes.described(given)
+    mean = sizes.described(given | {"pooling": "mean"})
     assert reckoned is not None and mean is not None
     true = sum(parameter.numel() for parameter in built.parameters())
     assert reckoned.trained - mean.trained == pytest.approx(true, rel=0.01)
@@ -148,7 +150,7 @@ def test_rows_follow_from_steps_that_are_not_made_yet() -> None:
       models: {{tuned: tuned, small: {{class_path: students.Exported, init_args: {{folder: edge}}}}}}
 """
     )
-    kept = round(200 * estimate.KEPT)
+    kept = round(200 * sizes.KEPT)
     rows = {name: cost.rows for name, cost in costs.items()}
     assert rows["corpus"] == 1000
     assert rows["more"] == 1
@@ -209,7 +211,7 @@ def test_packaged_weights_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.
     costs = planned(steps)
     assert costs["one"].bytes - costs["two"].bytes == pytest.approx(2 * 268_098_176, rel=0.01)
     assert costs["one"].seconds is not None and costs["two"].seconds is not None
-    assert 5 < costs["one"].seconds - costs["two"].seconds - estimate.IMPORT < 30
+    assert 5 < costs["one"].seconds - costs["two"].seconds - sizes.IMPORT < 30
 
 
 def test_more_devices_than_are_here_are_assumed_and_said_to_be() -> None:
@@ -251,7 +253,7 @@ def test_a_disk_that_is_too_small_is_refused_before_work_begins(tmp_path: Path) 
 def test_this_machine_is_measured_quickly() -> None:
     """A plan that takes seconds to measure the machine is not asked for twice."""
     began = time.perf_counter()
-    peak = estimate._product(torch.device("cpu"), 256)
+    peak = machine.product(torch.device("cpu"), 256)
     assert time.perf_counter() - began < 2
     assert 1e8 < peak < 1e15
 

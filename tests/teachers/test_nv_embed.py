@@ -212,3 +212,11 @@ def test_no_texts_are_no_error(embedder: NVEmbed) -> None:
     """Harm: an empty part of a table ends a run."""
     rows = embedder.tokenize([])
     assert isinstance(rows, TokenRows) and len(rows) == 0
+
+
+def test_a_control_token_spelled_in_a_text_is_text(embedder: NVEmbed) -> None:
+    """Harm: documentation about tokenizers is cut into sequences, and its vectors are of something else."""
+    rows = embedder.tokenize(["before <eos> and <bos> after"], ["about <eos>"])
+    assert rows.ids.tolist().count(embedder.tokenizer.eos_token_id) == 1
+    assert rows.ids.tolist().count(embedder.tokenizer.bos_token_id) == 1
+    assert "before <eos> and <bo" in embedder.tokenizer.decode(rows.ids.tolist()[1:-1])

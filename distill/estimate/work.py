@@ -1,0 +1,203 @@
+"""What there is to do in a step: rows, tokens, operations, bytes; a small function for each verb."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill import readers, tables
+from distill.estimate.machine import FILLING
+from distill.estimate.sizes import BYTES_A_TOKEN, KEPT, QUERY, TASK, Plan, Step, Texts, Weights, drawn, ingested
+from distill.objective import Objective, Schedule
+from distill.runtime import Runtime, cores
+
+LATENCY = 10.0
+"""Seconds at most for one model's latency on one core."""
+EXPORT = 45.0
+"""Seconds: tracing takes most of them, whatever the model's size."""
+TEXTS_A_SECOND = 5000.0
+"""Read and checked by `ingest`."""
+TOKENS_A_SECOND = 3e5
+"""Made of text, by one core."""
+PARSING = 8.0
+"""Seconds, once a process, for all of Python's documentation."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do in a step."""
+
+    rows: int
+    tokens: float = 0.0
+    bytes: float = 0.0
+    seconds: float = 0.0
+    """That no model runs."""
+    operations: Mapping[str, float] | None = field(default_factory=dict)
+    """By kind of work; None if a model's size is not known."""
+    width: int = FILLING
+    """Of the model."""
+
+
+def _left(step: Step, table: str, parts: int) -> float:
+    """The share of a step's parts that is not committed yet."""
+    return len(tables.missing(step.out / table, parts)) / max(parts, 1)
+
+
+def _in_parts(step: Step, table: str, rows: int) -> float:
+    return _left(step, table, -(-rows // int(step.settings["part_rows"])))
+
+
+def _scaled(operations: Mapping[str, float] | None, by: float) -> dict[str, float] | None:
+    return None if operations is None else {kind: amount * by for kind, amount in operations.items()}
+
+
+def _tokenizing(tokens: float) -> float:
+    return tokens / (TOKENS_A_SECOND * cores())
+
+
+def _width(weights: Weights | None) -> int:
+    return weights.width if weights else FILLING
+
+
+def _ingest(plan: Plan, step: Step) -> Work:
+    rows = {table: ingested(step.settings, table) for table in ("passages", "queries", "examples")}
+    size = rows["passages"].rows * (rows["passages"].tokens * BYTES_A_TOKEN + 60)
+    size += rows["queries"].rows * 180 + rows["examples"].rows * 280
+    documented = any(isinstance(source, readers.PythonDocs) for source in step.settings["sources"])
+    seconds = rows["passages"].rows / TEXTS_A_SECOND + (PARSING if documented and plan.first("documentation") else 0)
+    return Work(rows["passages"].rows, rows["passages"].cut(1 << 30), size, seconds)
+
+
+def _train(plan: Plan, step: Step) -> Work:
+    settings, schedule, goal = step.settings, step.settings["schedule"], step.settings["objective"]
+    assert isinstance(schedule, Schedule) and isinstance(goal, Objective)
+    weights = plan.weights(settings["model"])
+    length = weights.length if weights else 1 << 30
+    passages = plan.texts(settings["passages"], "passages")
+    asked = weights.asked() if weights else QUERY + TASK
+    taken = passages.mean(length)
+    examples = settings["examples"]
+    if examples:
+        negatives = min(schedule.negatives, max(plan.negatives(folder) for folder in examples))
+        each = asked + (1 + negatives) * taken
+        distinct = sum(plan.texts(folder, "examples").rows for folder in examples) * asked + passages.rows * taken
+    else:
+        others = [plan.texts(folder, "queries") for folder in settings["queries"]]
+        distinct = passages.rows * taken + sum(other.rows * asked for other in others)
+        each = distinct / max(passages.rows + sum(other.rows for other in others), 1)
+    rows = schedule.steps * schedule.queries
+    tokens = rows * each
+    if weights is None:
+        return Work(rows, tokens, 4 * distinct, operations=None)
+    # The model, and a checkpoint: weights and Adam's two moments, and its successor while that is written.
+    size = 4 * distinct + 4.0 * weights.trained * (1 + 2 * 3)
+    runtime = settings["runtime"]
+    again = weights.forward if isinstance(runtime, Runtime) and runtime.recompute else 0.0
+    operations = {"train": (weights.training + again) * tokens}
+    return Work(rows, tokens, size, 1 + _tokenizing(distinct), operations, weights.width)
+
+
+def _generate(plan: Plan, step: Step) -> Work:
+    settings = step.settings
+    rows = drawn(plan, settings)
+    weights = plan.weights(settings["model"])
+    shown = rows * (_words(plan, settings) + 20)
+    written = rows * int(settings["tokens"])
+    operations = None
+    if weights:
+        telling = weights.forward + 2.0 * weights.lookup
+        operations = {"read": weights.forward * shown, "write": telling * written}
+    left = _in_parts(step, "queries", rows)
+    return Work(rows, (shown + written) * left, rows * KEPT * 180, 0, _scaled(operations, left), _width(weights))
+
+
+def _words(plan: Plan, settings: Mapping[str, Any]) -> float:
+    """Tokens that a language model is shown of a passage."""
+    return min(plan.texts(settings["passages"], "passages").tokens, 1.35 * int(settings["words"]))
+
+
+def _embed(plan: Plan, step: Step) -> Work:
+    settings = step.settings
+    table = "passages" if settings["passages"] is not None else "queries"
+    texts = plan.texts(settings[table], table)
+    weights = plan.weights(settings["model"])
+    if table == "queries" and weights:
+        texts = Texts(texts.rows, texts.tokens + weights.task)
+    tokens = texts.cut(weights.length if weights else 1 << 30)
+    left = _in_parts(step, "vectors", texts.rows)
+    if weights is None:
+        return Work(texts.rows, tokens * left, operations=None)
+    tokens *= left
+    size = 2.0 * texts.rows * weights.width * left
+    return Work(texts.rows, tokens, size, _tokenizing(tokens), {"embed": weights.forward * tokens}, weights.width)
+
+
+def _mine(plan: Plan, step: Step) -> Work:
+    asked = plan.texts(step.settings["queries"], "queries")
+    searched = plan.texts(step.settings["passages"], "passages").rows
+    depth = min(int(step.settings["depth"]), searched)
+    width = plan.width(step.settings["passage_vectors"])
+    operations = {"search": 2.0 * asked.rows * searched * width} if width else None
+    return Work(asked.rows, 0, asked.rows * (180 + 12.0 * depth), 1, operations)
+
+
+def _judge(plan: Plan, step: Step) -> Work:
+    settings = step.settings
+    asked = plan.texts(settings["candidates"], "queries")
+    depth = plan.depth(settings["candidates"])
+    judged = depth if settings["depth"] is None else min(depth, int(settings["depth"]))
+    weights = plan.weights(settings["model"])
+    left = _in_parts(step, "judgements", asked.rows)
+    pairs = asked.rows * judged * left
+    tokens = 2 * pairs * (_words(plan, settings) + QUERY + 8)  # asked twice
+    size = asked.rows * (180 + 20.0 * depth)
+    if weights is None:
+        return Work(asked.rows, tokens, size, operations=None)
+    telling = 2.0 * weights.lookup * pairs * (QUERY + 1)
+    return Work(asked.rows, tokens, size, 0, {"read": weights.forward * tokens + telling}, weights.width)
+
+
+def _label(plan: Plan, step: Step) -> Work:
+    rows = plan.texts(step.settings["candidates"], "queries").rows
+    return Work(rows, 0, rows * (200 + 12.0 * int(step.settings["negatives"])), 1 + rows / 50_000)
+
+
+def _export(plan: Plan, step: Step) -> Work:
+    weights = plan.weights(step.settings["model"])
+    if weights is None:
+        return Work(0, operations=None)
+    return Work(0, 0, 9.0 * weights.parameters, EXPORT)  # fp32 twice, int8 once
+
+
+def _evaluate(plan: Plan, step: Step) -> Work:
+    settings = step.settings
+    models = settings["models"]
+    assert isinstance(models, dict)
+    texts = plan.texts(settings["passages"], "passages")
+    asked = plan.texts(settings["examples"], "examples").rows
+    weights = [plan.weights(model) for model in models.values()]
+    left = _left(step, "results", len(models) + int(bool(settings["lexical"])))
+    tokens = [texts.cut(held.length) + asked * held.asked() if held else texts.cut(1 << 30) for held in weights]
+    size = asked * 4.0 * 60 * (len(models) + 1)
+    seconds = 2.0 + len(models) * (LATENCY if settings["latency"] else 0.0)
+    known = [held.forward * read for held, read in zip(weights, tokens, strict=True) if held]
+    operations = {"embed": sum(known)} if len(known) == len(weights) else None
+    seconds += _tokenizing(sum(tokens))
+    return Work(asked, sum(tokens) * left, size, seconds * left, _scaled(operations, left), max(map(_width, weights)))
+
+
+def _report(plan: Plan, step: Step) -> Work:
+    return Work(0, 0, 1e6, 3)
+
+
+VERBS: dict[str, Callable[[Plan, Step], Work]] = {
+    "ingest": _ingest,
+    "train": _train,
+    "generate": _generate,
+    "embed": _embed,
+    "mine": _mine,
+    "judge": _judge,
+    "label": _label,
+    "export": _export,
+    "evaluate": _evaluate,
+    "report": _report,
+}
