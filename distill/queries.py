@@ -9,6 +9,9 @@ from distill import prompts
 
 _WORD = re.compile(r"[^\W_]+")
 
+TASK_WORDS = 20
+"""The most of a task; those of the prompt's own examples have half as many."""
+
 RULES = ("unparsable", "wrong length", "copied", "leaked", "duplicate")
 
 
@@ -36,7 +39,8 @@ def fault(task: str, query: str, passage: str, shared: str) -> str | None:
         shared: The prompt's own examples, which must not come back.
     """
     words = query.split()
-    if not 3 <= len(words) <= 40 or not _plain(query):
+    # A task is read before each query: what runs on would leave the query no room.
+    if not 3 <= len(words) <= 40 or not _plain(query) or len(task.split()) > TASK_WORDS:
         return "wrong length"
     if _holds(shared, query) or any(field in query for field in ("Passage:", "Kind:", "Task:", "Query:")):
         return "leaked"

@@ -60,6 +60,12 @@ def test_fault_names_the_rule(query: str, rule: str | None) -> None:
     assert queries.fault("Find the documentation.", query, PASSAGE, SHARED) == rule
 
 
+def test_a_task_that_runs_on_is_dropped() -> None:
+    """Harm: an instruction fills the teacher's length, and the run stops at that row an hour later."""
+    for words, rule in ((20, None), (21, "wrong length")):
+        assert queries.fault(" ".join(["word"] * words), "how do I order a list", PASSAGE, SHARED) == rule
+
+
 def test_usable_keeps_and_counts() -> None:
     """Harm: rows vanish without a count, or a kept query is filed under another passage."""
     good = ["how do I order the items of a list", "what compares two items while sorting"]
