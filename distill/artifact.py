@@ -25,6 +25,9 @@ Facts = Mapping[str, object]
 WORKING = ("checkpoints", "logs", "tokens")
 """Folders that work goes on in: no part of the result, so left out of the manifest."""
 
+MAKERS = ("inputs.json", "recipe.json")
+"""What says whose work a folder holds, in the order in which they are written, and deleted."""
+
 _verified: set[tuple[str, str]] = set()  # folders whose hashes this process has compared: once is enough
 
 
@@ -180,7 +183,9 @@ def refuse_stale(out: Path, inputs: Mapping[str, Path]) -> None:
 
 
 @contextmanager
-def claim(out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts) -> Iterator[bool]:
+def claim(
+    out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts, *, resumes: bool = True
+) -> Iterator[bool]:
     """Hold a folder for a recipe while working on it; yields whether there is work left.
 
     Args:
@@ -188,6 +193,7 @@ def claim(out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts)
         recipe: What makes it.
         inputs: The finished artifacts that are read, by the name of the argument.
         defaults: The recipe's settings at their defaults, for settings an older recipe lacks.
+        resumes: Whether the work goes on where a kill left it; else what lies there unfinished is deleted.
 
     Raises:
         Refused: Another recipe's work is there, or files that no step made; an input was made again
@@ -205,13 +211,15 @@ def claim(out: Path, recipe: Facts, inputs: Mapping[str, Path], defaults: Facts)
             _refuse_foreign(out)
         for leftover in out.rglob(".*.tmp"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if is_artifact(out) and not resumes:
+            _clear_work(out)
         if not is_artifact(out):
             write_json(out / "inputs.json", {name: version(folder) for name, folder in inputs.items()})
             write_json(out / "recipe.json", recipe)
         try:
             yield True
         except Refused:
-            if not _is_begun(out):  # else the corrected settings would be refused because of these
+            if not (resumes and _is_begun(out)):  # else the corrected settings would be refused because of these
                 _clear(out)
                 shutil.rmtree(out)
             raise
@@ -236,13 +244,19 @@ def _clear(out: Path) -> None:
     A kill on the way leaves unfinished work under the recipe that made it, never tables of one recipe
     that another takes for its own.
     """
-    last = [out / "inputs.json", out / "recipe.json"]
-    rest = [file for file in out.iterdir() if file not in (*last, out / "done.json", out / ".lock")]
-    for file in [out / "done.json", *rest, *last]:
+    (out / "done.json").unlink(missing_ok=True)
+    _clear_work(out)
+    for name in MAKERS:
+        (out / name).unlink(missing_ok=True)
+
+
+def _clear_work(out: Path) -> None:
+    """Delete all but what says whose work it was."""
+    for file in [file for file in out.iterdir() if file.name not in (*MAKERS, "done.json", ".lock")]:
         if file.is_dir():
             shutil.rmtree(file.rename(out / f".{file.name}.{os.getpid()}.tmp"))  # gone at once, or swept later
         else:
-            file.unlink(missing_ok=True)
+            file.unlink()
 
 
 def finish(out: Path, facts: Facts) -> None:

@@ -50,7 +50,9 @@ def hard_negatives(
             (NV-Retriever, arXiv 2407.15831: TopK-PercPos, 0.95).
     """
     able = (passages != positives[:, None]) & (passages != seeds[:, None])
-    able &= similarities < ceiling * positive_similarities[:, None]
+    # Of a positive below zero, a share would lie above it: there the same distance is kept below.
+    highest = positive_similarities - (1 - ceiling) * np.abs(positive_similarities)
+    able &= similarities < highest[:, None]
     return able & (able.cumsum(1) <= negatives)
 
 

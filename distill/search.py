@@ -23,20 +23,40 @@ def top_k(
     Raises:
         Refused: There are fewer than k passages, or a vector is not finite.
     """
-    import faiss
-
     _enough(k, len(passages))
     asked = np.ascontiguousarray(queries, np.float32)
     rows, scores = np.zeros((len(asked), 0), np.int64), np.zeros((len(asked), 0), np.float32)
     for start in range(0, len(passages), BLOCK):
         part = np.ascontiguousarray(passages[start : start + BLOCK], np.float32)
-        found, at = faiss.knn(asked, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
+        at, found = _block(asked, part, min(k, len(part)))
+        rows, scores = _first(np.concatenate([rows, at + start], 1), np.concatenate([scores, found], 1), k)
+    return rows, scores
+
+
+def _block(
+    asked: Float[np.ndarray, "queries dim"], part: Float[np.ndarray, "passages dim"], k: int
+) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
+    """The k best of one block. Of equal ones FAISS keeps any: where they cross the cut, more are asked for."""
+    import faiss
+
+    rows, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
+    left, width = np.arange(len(asked)), min(k + 1, len(part))
+    while len(left):
+        found, at = faiss.knn(asked[left], part, width, metric=faiss.METRIC_INNER_PRODUCT)
         if (at < 0).any():
             raise Refused("a vector of a query or passage is not finite. Look at the model, or embed again in fp32.")
-        rows, scores = np.concatenate([rows, at + start], 1), np.concatenate([scores, found], 1)
-        order = np.lexsort((rows, -scores), axis=1)[:, :k]
-        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+        rows[left], scores[left] = _first(at, found, k)
+        left = left[(found[:, k - 1] == found[:, -1]) & (width < len(part))]
+        width = min(4 * width, len(part))
     return rows, scores
+
+
+def _first(
+    rows: Int[np.ndarray, "queries found"], scores: Float[np.ndarray, "queries found"], k: int
+) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
+    """The k best, equal ones by row."""
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def lexical(

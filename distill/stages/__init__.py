@@ -88,7 +88,7 @@ def ranges(settings: Mapping[str, object], at: str = "") -> list[str]:
     return found
 
 
-def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
+def stage(version: int, *, resumes: bool = False) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
     """Make a function a verb: claim its folder, skip finished work, and mark what it made complete.
 
     The function writes tables into `out` and returns facts; called again with the same arguments it
@@ -96,6 +96,7 @@ def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
 
     Args:
         version: Raised by hand when the meaning of the output changes; part of the recipe.
+        resumes: Whether it goes on where a kill left it, as dear stages do; else it begins anew.
     """
 
     def wrap(function: Callable[P, Facts]) -> Callable[P, Facts]:
@@ -111,7 +112,7 @@ def stage(version: int) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
             for folder in inputs.values():
                 artifact.require(folder)
             made = recipe_of(call, settings, {})
-            with artifact.claim(out, made, inputs, standing(call, settings)) as work:
+            with artifact.claim(out, made, inputs, standing(call, settings), resumes=resumes) as work:
                 if work:
                     began = time.time()
                     runtime.release_memory()

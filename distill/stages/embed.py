@@ -12,7 +12,7 @@ from distill.runtime import Runtime
 from distill.stages import stage
 
 
-@stage(version=1)
+@stage(version=1, resumes=True)
 def embed(
     *,
     model: Model,

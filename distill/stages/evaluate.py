@@ -29,7 +29,7 @@ PATIENCE = 10.0  # seconds after which a slow model's latency is known well enou
 TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
 
 
-@stage(version=1)
+@stage(version=1, resumes=True)
 def evaluate(
     *,
     passages: Path,

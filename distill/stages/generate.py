@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@stage(version=1)
+@stage(version=1, resumes=True)
 def generate(
     *,
     passages: Path,

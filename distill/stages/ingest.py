@@ -1,7 +1,6 @@
 """Foreign text to passages, queries and examples; a benchmark's text is kept out."""
 
 import hashlib
-import shutil
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,26 +50,15 @@ def ingest(
     """
     if negatives < 1:
         raise Refused(f"negatives: {negatives}; needed: at least 1, for labelled texts have no others.")
-    _forget(out)  # parts of a run that was killed: they are made anew
     intake = _Intake(out, overlap.index(_texts(exclude)) if exclude else None)
-    try:
-        with console.bar("ingest", len(sources)) as progress:
-            for source in sources:
-                intake.take(source)
-                progress.step(note=f"{intake.passages.rows:,} passages")
-        intake.pair(negatives, seed)
-        facts = intake.facts()
-    except Refused:
-        _forget(out)  # so that the corrected source is not taken for another recipe's work
-        raise
+    with console.bar("ingest", len(sources)) as progress:
+        for source in sources:
+            intake.take(source)
+            progress.step(note=f"{intake.passages.rows:,} passages")
+    intake.pair(negatives, seed)
     licences = sorted({source.licence for source in sources if source.licence})
     own = artifact.fingerprint(out)
-    return {**facts, "licences": licences, "refers": {"passages": own, "queries": own}}
-
-
-def _forget(out: Path) -> None:
-    for name in ("passages", "queries", "examples"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    return {**intake.facts(), "licences": licences, "refers": {"passages": own, "queries": own}}
 
 
 def _texts(excluded: Iterable[Path]) -> Iterator[list[str]]:

@@ -59,14 +59,16 @@ def label(
         positives, values = listed[everyone, best], similarities[everyone, best]
     hard = ranking.hard_negatives(listed, similarities, positives, seeds, values, negatives, ceiling)
     first = ranking.scores_of(listed, targets, positives, values if scores == "similarities" else None)
-    kept = np.isfinite(first)
-    kept &= (seed_ranks >= 0) & (seed_ranks < within) if within is not None else True
-    rows = np.flatnonzero(kept)
+    is_scored = np.isfinite(first)
+    is_early = (seed_ranks >= 0) & (seed_ranks < within) if within is not None else np.ones(len(held), bool)
+    dropped = {"positive without a score": int((~is_scored).sum())}
+    dropped["seed not found early enough"] = int((is_scored & ~is_early).sum())
+    rows = np.flatnonzero(is_scored & is_early)
     lists = [[int(positives[row]), *listed[row][hard[row]].tolist()] for row in rows]
     told = [[float(first[row]), *targets[row][hard[row]].tolist()] for row in rows]
     if not lists:
         raise Refused(
-            f"label: no query of {len(held)} is left; their seeds are not among the first {within}. Raise `within`."
+            f"label: no query of {len(held)} is left; dropped: {dropped}. Raise `within`, or take other `scores`."
         )
     columns = {
         "kind": ["retrieval"] * len(rows),
@@ -84,7 +86,7 @@ def label(
     padded, present = ranking.padded(told)
     facts: dict[str, object] = {
         "rows": len(rows),
-        "dropped": {"seed not found early enough": int(len(held) - len(rows))},
+        "dropped": {rule: count for rule, count in dropped.items() if count},
         "relabelled": round(float((positives != seeds)[rows].mean()), 4),
         "mean_negatives": round(float((lengths - 1).mean()), 3),
         "without_negatives": int((lengths == 1).sum()),

@@ -44,6 +44,7 @@ def mine(
     model = _check(passages, queries, passage_vectors, query_vectors)
     asked = tables.read(queries, "queries")
     corpus, sought = (_vectors(folder) for folder in (passage_vectors, query_vectors))
+    _check_sizes(corpus, sought, len(tables.read(passages, "passages")), len(asked))
     if depth > len(corpus):
         raise Refused(f"mine: depth: {depth}, with {len(corpus)} passages to find. Lower `depth` to as many or fewer.")
     seeds = asked["seed"].to_numpy()
@@ -93,6 +94,15 @@ def _check(passages: Path, queries: Path, passage_vectors: Path, query_vectors: 
             f"mine: passages are embedded by {told[0]['model']}, queries by {told[1]['model']}. Use one model."
         )
     return str(told[0]["model"])
+
+
+def _check_sizes(corpus: "np.ndarray", sought: "np.ndarray", passages: int, queries: int) -> None:
+    """Make sure that each text has its vector: a table made again under its recipe may hold other rows."""
+    if (len(corpus), len(sought)) != (passages, queries) or corpus.shape[1] != sought.shape[1]:
+        raise Refused(
+            f"mine: {len(corpus)} vectors of {passages} passages and {len(sought)} of {queries} queries, "
+            f"{corpus.shape[1]} and {sought.shape[1]} wide. Embed both again with one model."
+        )
 
 
 def _facts(ranks: "np.ndarray", spreads: "np.ndarray") -> dict[str, object]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CHUNK = 20_000  # texts tokenised at once: bounds memory, whatever the size of the corpus
 
 
-@stage(version=1)
+@stage(version=1, resumes=True)
 def train(
     *,
     model: Model,

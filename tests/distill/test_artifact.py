@@ -22,7 +22,7 @@ calls: list[str] = []
 """Which parts the stage below has made in this process."""
 
 
-@stage(version=1)
+@stage(version=1, resumes=True)
 def repeat(*, text: str, parts: int = 3, source: Path | None = None, wrong: bool = False, out: Path) -> Facts:
     """A stage with several parts, and a setting that it refuses."""
     if wrong:
@@ -162,6 +162,23 @@ def test_a_refusal_keeps_what_was_committed(tmp_path: Path) -> None:
             artifact.write_text(out / kept, "{}")
             raise Refused("stopped by a signal")
         assert (out / kept).is_file() and artifact.is_artifact(out) and not artifact.is_done(out)
+
+
+def test_work_that_cannot_go_on_begins_anew(tmp_path: Path) -> None:
+    """Harm: a cheap step refused, or killed, half way leaves rows that the next attempt takes for its own."""
+    made = {"verb": "a", "settings": {}}
+    with (
+        pytest.raises(Refused, match="late"),
+        artifact.claim(tmp_path / "out", made, {}, {}, resumes=False),
+    ):
+        artifact.write_text(tmp_path / "out" / "passages" / "part-00000.json", "{}")
+        raise Refused("late")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(KeyboardInterrupt), artifact.claim(tmp_path / "out", made, {}, {}, resumes=False):
+        artifact.write_text(tmp_path / "out" / "passages" / "part-00000.json", "{}")
+        raise KeyboardInterrupt
+    with artifact.claim(tmp_path / "out", made, {}, {}, resumes=False):
+        assert not (tmp_path / "out" / "passages").exists()
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:

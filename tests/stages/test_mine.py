@@ -117,7 +117,6 @@ def test_candidates_equal_a_double_loop(
     assert len(tables.notes(tmp_path / "out" / "candidates")) == -(-30 // block)
 
 
-@pytest.mark.xfail(strict=True, reason="of passages equally similar to the last candidate, not the first ones are kept")
 def test_the_list_is_cut_in_the_order_of_the_passages(tmp_path: Path) -> None:
     """Harm: of copies of one passage another is listed, depending on how the corpus is cut into blocks."""
     generator = np.random.default_rng(3)

@@ -1,0 +1,404 @@
+"""What a training is given to train on, row by row, against loops; what it refuses, what it reuses, what it tells."""
+
+import functools
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from distill import artifact, fit, models, tables
+from distill.batches import Batch, Batches, ExampleBatches, TextBatches
+from distill.errors import Refused
+from distill.interfaces import Embedder, TokenRows, Tokens
+from distill.objective import Objective, Schedule
+from distill.stages import train as module
+from distill.stages.embed import embed
+from distill.stages.train import train
+from students import Encoder
+
+REGRESSION = Objective(contrastive=0.0, regression=1.0)
+SHORT = Schedule(steps=2, queries=4, negatives=10, learning_rate=1e-3, warmup=1, precision="fp32")
+MARK = "\1"  # between a task and its query: tells what was read with an instruction
+
+
+class Letters(Embedder):
+    """A vector a letter and place, averaged: a small real embedder, whose tokens tell what was read."""
+
+    read: ClassVar[list[str]] = []
+
+    def __init__(self, dim: int = 6, seed: int = 0) -> None:
+        super().__init__()
+        self.dim = dim
+        self.table = nn.Embedding(128, dim)
+        self.table.weight.data = torch.randn(128, dim, generator=torch.Generator().manual_seed(seed))
+
+    def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
+        """A token a letter."""
+        whole = list(texts) if tasks is None else [task + MARK + text for task, text in zip(tasks, texts, strict=True)]
+        self.read.extend(whole)
+        return TokenRows.of([[ord(letter) for letter in text] for text in whole], [0] * len(whole), 0)
+
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """Mean over letters, each weighted by its place, so that no two texts are alike."""
+        places = torch.arange(tokens.ids.shape[1]).add(1).reciprocal()[:, None] * tokens.pool.unsqueeze(-1)
+        return nn.functional.normalize((self.table(tokens.ids) * places).sum(1), dim=-1)
+
+    def save(self, folder: Path) -> None:
+        """Its table."""
+        save_file(self.state_dict(), folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+        held = load_file(folder / "model.safetensors")
+        made = cls(dim=held["table.weight"].shape[1])
+        made.load_state_dict(held)
+        return made
+
+
+TEACHER = functools.partial(Letters, dim=9, seed=7)
+
+
+def said(tokens: Tokens) -> list[str]:
+    """The texts of a batch, from its tokens."""
+    rows = zip(tokens.ids.tolist(), tokens.attend.tolist(), strict=True)
+    return ["".join(chr(letter) for letter, there in zip(*row, strict=True) if there) for row in rows]
+
+
+@functools.cache
+@torch.inference_mode()
+def taught(whole: str) -> np.ndarray:
+    """The teacher's vector of one text, as `embed` stores it."""
+    found: np.ndarray = TEACHER()(TEACHER().tokenize([whole]).take(np.zeros(1, np.int64))).numpy()[0]
+    return found.astype(np.float16).astype(np.float32)
+
+
+def finished(folder: Path, verb: str, **facts: object) -> Path:
+    """An artifact with the tables already written into it."""
+    artifact.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    artifact.finish(folder, facts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Queries written for the corpus, examples with scores made of them, and a teacher's vectors of all."""
+    folder = tmp_path_factory.mktemp("run")
+    words = [" ".join(text.split()[:1:-1]) for text in texts[:24]]
+    tasks = [f"task {row % 3}" for row in range(24)]
+    tables.write(folder / "asked" / "queries", tables.QUERIES, {"task": tasks, "query": words, "seed": range(24)})
+    passages = {"passages": artifact.fingerprint(corpus)}
+    finished(folder / "asked", "generate", refers=passages)
+    generator = np.random.default_rng(5)
+    rows = generator.permutation(24)[:20].tolist()  # four queries have no example, and no row stands at its own place
+    lists = [[row, *(generator.permutation(30)[:2] + 30).tolist()] for row in rows]
+    lists[3] = lists[3][:1]  # alone, and no negatives from the batch: it cannot be used
+    columns: dict[str, object] = {
+        "kind": ["retrieval"] * 20 + ["sts"] * 2,
+        "task": [tasks[row] for row in rows] + ["alike"] * 2,
+        "query": [words[row] for row in rows] + ["one of a pair", "one of another pair"],
+        "passages": [*lists, [0, 31], [50, 1]],
+        "scores": [generator.random(len(listed)).tolist() for listed in lists] + [[], []],
+        "in_batch": [at != 3 for at in range(20)] + [True] * 2,
+        "symmetric": [False] * 20 + [True] * 2,
+        "group": [-1] * 22,
+        "origin": [*rows, -1, -1],
+    }
+    tables.write(folder / "examples" / "examples", tables.EXAMPLES, columns)
+    queries = {"queries": artifact.fingerprint(folder / "asked")}
+    finished(folder / "examples", "label", refers=passages | queries)
+    embed(model=TEACHER, passages=corpus, part_rows=25, out=folder / "passage_vectors")
+    embed(model=TEACHER, queries=corpus, out=folder / "corpus_vectors")
+    embed(model=TEACHER, queries=folder / "asked", part_rows=7, out=folder / "asked_vectors")
+    return folder
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[Batches]:
+    """What each training is given to train on; it is trained on all the same."""
+    held: list[Batches] = []
+    original = fit.fit
+
+    def noting(embedder: Embedder, batches: Batches, *rest: object, **named: object) -> object:
+        held.append(batches)
+        return original(embedder, batches, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fit, "fit", noting)
+    return held
+
+
+def examples(*folders: Path) -> list[dict[str, object]]:
+    return [row for folder in folders for row in tables.read(folder, "examples").to_pylist()]
+
+
+def asked(row: Mapping[str, object]) -> str:
+    return f"{row['task']}{MARK}{row['query']}"
+
+
+def naive(row: Mapping[str, object], texts: Sequence[str]) -> dict[str, float]:
+    """What one example lists, as it is read, with its scores."""
+    before = f"{row['task']}{MARK}" if row["symmetric"] else ""
+    listed, scores = row["passages"], row["scores"]
+    assert isinstance(listed, list) and isinstance(scores, list)
+    return dict(zip([before + texts[at] for at in listed], scores or [math.nan] * len(listed), strict=True))
+
+
+def epoch(batches: Batches) -> list[Batch]:
+    """Every batch once."""
+    assert isinstance(batches, (ExampleBatches, TextBatches))
+    return [batches.batch(step) for step in range(batches.rows // batches.size)]
+
+
+@pytest.mark.parametrize("chunk", [20_000, 7])
+def test_every_example_has_its_own_passages_scores_and_vectors(
+    chunk: int, run: Path, corpus: Path, tmp_path: Path, given: list[Batches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm: a student is taught another text's vector or score: it trains, the loss falls, and the model is worse."""
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    folders = (run / "examples", corpus)
+    facts = train(
+        model=Letters, passages=corpus, examples=folders,
+        vectors=(run / "asked_vectors", run / "passage_vectors", run / "corpus_vectors"),
+        objective=Objective(regression=1.0, kl=1.0), schedule=SHORT, out=tmp_path / "out",
+    )  # fmt: skip
+    texts = tables.passage_texts(tables.read(corpus, "passages"))
+    rows = [row for row in examples(*folders) if len(naive(row, texts)) > 1 or row["in_batch"]]
+    assert facts["examples"] == len(rows) == given[0].rows
+    assert facts["dropped"] == {"another kind": 0, "nothing to compare with": 1}
+    wanted = {asked(row): row for row in rows}
+    assert len(wanted) == len(rows)
+    met: Counter[str] = Counter()
+    for batch in epoch(given[0]):
+        assert batch.queries is not None and batch.listed is not None and batch.scores is not None
+        assert batch.query_targets is not None and batch.text_targets is not None
+        passages = said(batch.texts)
+        for text, target in zip(passages, batch.text_targets.numpy(), strict=True):
+            expected = np.full(9, np.nan) if MARK in text else taught(text)  # the teacher read none as a query
+            np.testing.assert_allclose(target, expected, atol=1e-3)
+            met["read as a query" if MARK in text else "bare"] += 1
+        each = zip(said(batch.queries), batch.query_targets.numpy(), batch.listed, batch.scores, strict=True)
+        for query, target, listed, scores in each:
+            row = wanted[query]
+            known = row["origin"] != -1
+            np.testing.assert_allclose(target, taught(query) if known else np.full(9, np.nan), atol=1e-3)
+            found = {passages[at]: float(score) for at, score in zip(listed, scores, strict=True) if at >= 0}
+            assert found == pytest.approx(naive(row, texts), nan_ok=True)
+            assert next(iter(found)) == next(iter(naive(row, texts)))  # the positive is first
+            met["with a vector" if known else "without"] += 1
+    assert min(met[name] for name in ("bare", "read as a query", "with a vector", "without")) > 0
+    assert met["with a vector"] + met["without"] == SHORT.queries * (len(rows) // SHORT.queries)
+
+
+@pytest.mark.parametrize("chunk", [20_000, 7])
+def test_every_text_has_its_own_vector(
+    chunk: int, run: Path, corpus: Path, tmp_path: Path, given: list[Batches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm: vectors are matched to tables by the order of their names, and every text learns another's."""
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    facts = train(
+        model=Letters, passages=corpus, queries=(run / "asked", corpus),
+        vectors=(run / "corpus_vectors", run / "passage_vectors", run / "asked_vectors"),
+        objective=REGRESSION, schedule=Schedule(steps=2, queries=1, precision="fp32"), out=tmp_path / "out",
+    )  # fmt: skip
+    rows = [row for folder in (run / "asked", corpus) for row in tables.read(folder, "queries").to_pylist()]
+    passages = tables.passage_texts(tables.read(corpus, "passages"))
+    assert facts["texts"] == len(rows) + len(passages)
+    met: Counter[str] = Counter()
+    for batch in epoch(given[0]):
+        assert batch.text_targets is not None
+        for text, target in zip(said(batch.texts), batch.text_targets.numpy(), strict=True):
+            np.testing.assert_allclose(target, taught(text), atol=1e-3)
+            met[text] += 1
+    assert met == Counter([asked(row) for row in rows] + passages)
+
+
+def test_queries_without_vectors_are_left_out_of_the_regression_alone(
+    run: Path, corpus: Path, tmp_path: Path, given: list[Batches]
+) -> None:
+    """Harm: row numbers of one artifact's queries pick vectors of another's."""
+    train(
+        model=Letters, passages=corpus, examples=(corpus, run / "examples"), vectors=(run / "asked_vectors",),
+        objective=Objective(regression=1.0), schedule=SHORT, out=tmp_path / "out",
+    )  # fmt: skip
+    known = {asked(row) for row in examples(run / "examples") if row["origin"] != -1}
+    found: dict[str, np.ndarray] = {}
+    for batch in epoch(given[0]):
+        assert batch.queries is not None and batch.query_targets is not None and batch.text_targets is None
+        found |= dict(zip(said(batch.queries), batch.query_targets.numpy(), strict=True))
+    assert 0 < len(known & found.keys()) < len(found)
+    for query, target in found.items():
+        np.testing.assert_allclose(target, taught(query) if query in known else np.full(9, np.nan), atol=1e-3)
+
+
+def test_only_the_kinds_that_are_named_are_trained_on(
+    run: Path, corpus: Path, tmp_path: Path, given: list[Batches]
+) -> None:
+    """Harm: a stage that is to leave classes and clusters out trains on them."""
+    folders = (corpus, run / "examples")
+    facts = train(
+        model=Letters, passages=corpus, examples=folders, kinds=("classification", "sts"), schedule=SHORT,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    rows = examples(*folders)
+    wanted = {asked(row) for row in rows if row["kind"] in ("classification", "sts")}
+    assert 0 < len(wanted) < len(rows)
+    assert facts["examples"] == len(wanted)
+    assert facts["dropped"] == {"another kind": len(rows) - len(wanted), "nothing to compare with": 0}
+    read = {query for batch in epoch(given[0]) if batch.queries is not None for query in said(batch.queries)}
+    assert read <= wanted
+    assert len(read) == len(wanted) - len(wanted) % SHORT.queries
+
+
+def curve(folder: Path, measure: str) -> list[float]:
+    return [row["value"] for row in tables.read(folder, "curves").to_pylist() if row["measure"] == measure]
+
+
+def test_facts_are_those_of_the_training(run: Path, corpus: Path, tmp_path: Path) -> None:
+    """Harm: a report shows the loss of the first step, or numbers that no file bears out."""
+    facts = train(
+        model=Letters, passages=corpus, queries=(run / "asked",),
+        vectors=(run / "asked_vectors", run / "passage_vectors"), objective=REGRESSION, schedule=SHORT,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    held = tables.read(tmp_path / "out", "curves").to_pylist()
+    assert [row["step"] for row in held if row["measure"] == "regression"] == [1, 2]
+    last = {row["measure"]: pytest.approx(row["value"], abs=1e-5) for row in held if row["step"] == 2}
+    assert facts["last"] == last
+    assert facts["skipped_steps"] == 0
+    assert facts["refers"] == {"passages": artifact.fingerprint(corpus)}
+    assert artifact.facts(tmp_path / "out") == facts
+
+
+def test_the_temperature_that_is_told_is_the_one_used(run: Path, corpus: Path, tmp_path: Path) -> None:
+    """Harm: a temperature is sought and told, and another one is trained with: nobody can repeat it by hand."""
+    call = functools.partial(train, model=Letters, passages=corpus, examples=(run / "examples",), schedule=SHORT)
+    facts = call(objective=Objective(contrastive=0.0, kl=1.0), out=tmp_path / "auto")
+    found = facts["teacher_temperature"]
+    assert isinstance(found, float)
+    entropies, longest = [], []
+    for row in tables.read(run / "examples", "examples").to_pylist():
+        if len(row["scores"]) > 1:
+            shares = np.exp(np.array(row["scores"]) / found) / np.exp(np.array(row["scores"]) / found).sum()
+            entropies.append(-(shares * np.log(shares)).sum())
+            longest.append(math.log(len(shares)))
+    assert len(entropies) == 19
+    assert facts["teacher_entropy"] == pytest.approx(np.mean(entropies), abs=1e-3)
+    assert np.mean(entropies) == pytest.approx(0.6 * np.mean(longest), abs=1e-3)
+    for temperature, same in ((found, True), (3 * found, False)):
+        out = tmp_path / str(same)
+        call(objective=Objective(contrastive=0.0, kl=1.0, teacher_temperature=temperature), out=out)
+        assert (curve(out, "kl") == pytest.approx(curve(tmp_path / "auto", "kl"), rel=1e-3)) == same
+
+
+def test_texts_are_tokenised_once_and_kept_out_of_what_is_made(run: Path, corpus: Path, tmp_path: Path) -> None:
+    """Harm: every resume of a large corpus tokenises it again; or its ids are shipped and hashed with the model."""
+    out = tmp_path / "out"
+    call = functools.partial(
+        train, model=Letters, passages=corpus, examples=(corpus, run / "examples"), schedule=SHORT, out=out
+    )
+    Letters.read.clear()
+    call()
+    assert len(set(Letters.read)) == len(Letters.read) > 0
+    kept = {file: file.stat().st_ino for file in (out / "tokens").rglob("*.npy")}
+    before = (out / "manifest.json").read_bytes()
+    assert kept
+    assert not [name for name in json.loads(before) if name.startswith("tokens")]
+    (out / "done.json").unlink()
+    Letters.read.clear()
+    call()
+    assert not Letters.read
+    assert {file: file.stat().st_ino for file in kept} == kept
+    assert (out / "manifest.json").read_bytes() == before
+
+
+def test_a_class_begins_anew_and_a_step_goes_on(corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: stage 2 starts from the base again, or with another length or other layers than stage 1 ended with."""
+    begun = functools.partial(Encoder, base=str(encoder), layers=(0, 2), length=24, query_prompt="query: ")
+    call = functools.partial(train, passages=corpus, examples=(corpus,))
+    call(model=begun, schedule=Schedule(steps=2, queries=4, learning_rate=1e-2, precision="fp32"), out=tmp_path / "one")
+    still = Schedule(steps=1, queries=4, learning_rate=1e-30, weight_decay=0.0, precision="fp32")
+    call(model=begun, schedule=still, out=tmp_path / "anew")
+    call(model=tmp_path / "one", schedule=still, out=tmp_path / "on")
+    held = {name: models.embedder(tmp_path / name) for name in ("one", "anew", "on")}
+    weights = {name: model.state_dict() for name, model in held.items()} | {"class": begun().state_dict()}
+    assert _equal(weights["on"], weights["one"])
+    assert _equal(weights["anew"], weights["class"])
+    assert not _equal(weights["one"], weights["class"])
+    settings = [model.settings for model in held.values() if isinstance(model, Encoder)]
+    assert settings == [{"length": 24, "query_prompt": "query: ", "passage_prompt": ""}] * 3
+    assert artifact.read_json(tmp_path / "on" / "inputs.json").keys() == {"model", "passages", "examples"}
+
+
+def _equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.allclose(held, other[name], rtol=0, atol=1e-20) for name, held in one.items()
+    )
+
+
+def test_the_seed_decides_the_order(run: Path, corpus: Path, tmp_path: Path, given: list[Batches]) -> None:
+    """Harm: three runs with three seeds are one run, and their spread is taken for certainty."""
+    call = functools.partial(train, model=Letters, passages=corpus, examples=(corpus,), schedule=SHORT)
+    for name, seed in (("one", 1), ("again", 1), ("two", 2)):
+        call(seed=seed, out=tmp_path / name)
+    orders = [[said(batch.texts) for batch in epoch(batches)] for batches in given]
+    assert orders[0] == orders[1] != orders[2]
+    versions = [artifact.digest(tmp_path / name / "model" / "model.safetensors") for name in ("one", "again", "two")]
+    assert versions[0] == versions[1] != versions[2]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing to train on": ({}, r"^train: neither examples nor vectors\. Give examples to contrast, or"),
+    "regression on nothing": (
+        {"examples": ("corpus",), "objective": Objective(regression=1.0)},
+        r"^train: objective\.regression needs vectors\. Name the embed steps in `vectors`\.$",
+    ),
+    "queries without vectors": (
+        {"queries": ("corpus", "asked"), "vectors": ("passage_vectors", "asked_vectors"), "objective": REGRESSION},
+        r"^train: none of `vectors` embeds the queries of .*corpus\. Add the embed step that does\.$",
+    ),
+    "passages without vectors": (
+        {"queries": ("asked",), "vectors": ("asked_vectors",), "objective": REGRESSION},
+        r"^train: none of `vectors` embeds the passages of .*corpus\.",
+    ),
+    "vectors of queries that are not named": (
+        {"vectors": ("asked_vectors", "passage_vectors"), "objective": REGRESSION},
+        r"^train: vectors .*asked_vectors embeds neither `passages` nor one of `queries`\. Name what it embeds, or",
+    ),
+    "no example of the kind": (
+        {"examples": ("examples",), "kinds": ("clustering",)},
+        r"^train: no example is left of \{'another kind': 22, 'nothing to compare with': 0\}\. Look at `kinds`",
+    ),
+    "examples of other passages": (
+        {"examples": ("elsewhere",)},
+        r"elsewhere counts rows of another table of passages than .*corpus\.",
+    ),
+    "an artifact without examples": ({"examples": ("asked",)}, r"asked holds queries; needed examples\.$"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_and_leaves_the_folder_free(
+    case: str, run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Harm: vectors that were paid for are silently not used; or the corrected call finds a recipe in its way."""
+    columns = tables.read(run / "examples", "examples")
+    tables.write(tmp_path / "elsewhere" / "examples", tables.EXAMPLES, columns)
+    elsewhere = finished(tmp_path / "elsewhere", "label", refers={"passages": "of another"})
+    settings, said_of_it = REFUSED[case]
+    places = {"corpus": corpus, "elsewhere": elsewhere}
+    named = dict(settings)
+    for name in {"examples", "queries", "vectors"} & settings.keys():
+        named[name] = tuple(places.get(each, run / each) for each in settings[name])
+    call = functools.partial(train, model=Letters, passages=corpus, schedule=SHORT, out=tmp_path / "out")
+    with pytest.raises(Refused, match=said_of_it):
+        call(**named)
+    assert not (tmp_path / "out").exists()
+    assert call(examples=(corpus,))["examples"] == len(tables.read(corpus, "examples"))
