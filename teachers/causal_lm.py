@@ -15,6 +15,9 @@ from distill.errors import Refused
 from distill.interfaces import LanguageModel
 from distill.runtime import best_device, computes_bf16
 
+LOGITS = 128
+"""Tokens whose logits over the vocabulary are held at once: 134 MB with Gemma's 262,144 words."""
+
 
 class CausalLM(LanguageModel):
     """A causal transformer as the language model that writes and judges.
@@ -179,12 +182,19 @@ class CausalLM(LanguageModel):
         found = np.empty(len(prompts), np.float32)
         for chosen in self._groups([len(a) + len(b) for a, b in zip(before, after, strict=True)], shared):
             states, _, _ = self._read([before[i] + after[i] for i in chosen], shared)
-            for place, row in enumerate(chosen):
-                wanted = torch.tensor(after[row], device=states.device)
-                logits = self._head(states[place, -len(wanted) - 1 : -1]).float()
-                said = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1)
-                found[row] = said.sum().item()
+            told = [states[place, -len(after[row]) - 1 : -1] for place, row in enumerate(chosen)]
+            wanted = torch.tensor([token for row in chosen for token in after[row]], device=states.device)
+            said = self._said(torch.cat(told), wanted).split([len(after[row]) for row in chosen])
+            found[chosen] = torch.stack([each.sum() for each in said]).cpu().numpy()
         return found
+
+    def _said(self, states: Float[Tensor, "tokens width"], wanted: Int[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
+        """Log-probability of each token; many at a time, for each reads the vocabulary's table from memory."""
+        parts = []
+        for state, token in zip(states.split(LOGITS), wanted.split(LOGITS), strict=True):
+            logits = self._head(state).float()
+            parts.append(logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1))
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def classify(

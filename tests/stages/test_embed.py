@@ -111,7 +111,7 @@ def alone(model: Embedder, text: str, task: str | None) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("part_rows", [4, 50_000])
+@pytest.mark.parametrize("part_rows", [3, 50_000])
 @pytest.mark.parametrize("table", ["passages", "queries"])
 def test_every_row_is_the_vector_of_its_own_text(
     table: str, part_rows: int, source: Path, decoder: Path, tmp_path: Path, fp32: None
@@ -188,12 +188,21 @@ def test_facts_tell_what_was_embedded_with_what(table: str, source: Path, tmp_pa
     assert facts["mean_pairwise_cosine"] == pytest.approx(naive, abs=0.02)
 
 
-def test_one_row_has_no_pair(tmp_path: Path) -> None:
-    """Harm: a table of one row ends in the mean of nothing."""
-    columns = {"source": ["made"], "key": ["0"], "title": [""], "text": ["alone"]}
-    tables.write(tmp_path / "source" / "passages", tables.PASSAGES, columns)
-    facts = embed(model=Letters, passages=finished(tmp_path / "source", "ingest"), out=tmp_path / "out")
-    assert (facts["rows"], facts["mean_pairwise_cosine"]) == (1, None)
+def passages(folder: Path, *texts: str) -> Path:
+    rows = [str(row) for row in range(len(texts))]
+    columns = {"source": ["made"] * len(texts), "key": rows, "title": [""] * len(texts), "text": texts}
+    tables.write(folder / "passages", tables.PASSAGES, columns)
+    return finished(folder, "ingest")
+
+
+def test_a_row_is_no_pair_with_itself(tmp_path: Path) -> None:
+    """Harm: vectors pass for collapsed, or one row ends in the mean of nothing."""
+    one, two = passages(tmp_path / "one", "owls"), passages(tmp_path / "two", "owls", "by")
+    assert embed(model=Letters, passages=one, out=tmp_path / "single")["mean_pairwise_cosine"] is None
+    cosine = embed(model=Letters, passages=two, out=tmp_path / "pair")["mean_pairwise_cosine"]
+    assert cosine == pytest.approx(alone(Letters(), "owls", None) @ alone(Letters(), "by", None), abs=2e-3)
+    assert isinstance(cosine, float)
+    assert cosine < 0.9
 
 
 def test_the_model_of_a_step_embeds_as_it_was_trained(source: Path, encoder: Path, tmp_path: Path) -> None:
@@ -216,9 +225,7 @@ def test_the_model_of_a_step_embeds_as_it_was_trained(source: Path, encoder: Pat
 
 def test_a_refusal_leaves_the_folder_free(source: Path, tmp_path: Path, read: list[str]) -> None:
     """Harm: two tables are named and one is embedded; or the corrected call is refused for the first one's recipe."""
-    columns = {"source": ["made"], "key": ["0"], "title": [""], "text": ["alone"]}
-    tables.write(tmp_path / "bare" / "passages", tables.PASSAGES, columns)
-    bare = finished(tmp_path / "bare", "ingest")
+    bare = passages(tmp_path / "bare", "owls")
     with pytest.raises(Refused, match=r"^embed: name one table, `passages` or `queries`\.$"):
         embed(model=Letters, passages=bare, queries=source, out=tmp_path / "out")
     with pytest.raises(Refused, match=r"bare holds passages; needed queries\.$"):
