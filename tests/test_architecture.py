@@ -15,10 +15,11 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 @pytest.mark.parametrize("verb", stages.VERBS)
-def test_a_verb_has_a_file_and_a_step_in_the_end_to_end_test(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verb_has_a_file_a_test_and_a_step_in_the_end_to_end_test(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Harm: a verb is added that nothing runs before a user does."""
     monkeypatch.chdir(ROOT)
     assert (ROOT / "distill" / "stages" / f"{verb}.py").is_file()
+    assert (ROOT / "tests" / "stages" / f"test_{verb}.py").is_file()
     assert verb in {step.verb for step in experiment.load(Path("configs/tiny.yaml")).steps.values()}
 
 

@@ -26,10 +26,10 @@ def solved(embedder: Embedder, batches: Batches, teacher_dim: int) -> nn.Linear:
     embedder.eval()
     vectors: list[Tensor] = []
     targets: list[Tensor] = []
-    step = 0
-    while sum(len(part) for part in vectors) < min(TEXTS, batches.rows):
+    step = seen = 0
+    while sum(len(part) for part in vectors) < min(TEXTS, batches.rows) and seen < 4 * TEXTS:  # few may have a target
         batch = batches.batch(step).to(device(embedder))
-        step += 1
+        step, seen = step + 1, seen + len(batch.texts.ids)
         if batch.text_targets is None:
             break
         known = batch.text_targets.isfinite().all(1)

@@ -62,21 +62,15 @@ def train(
         out: The artifact.
 
     Returns:
-        Examples used and dropped, steps skipped, the temperature used, parameters, final losses.
+        Examples used and dropped, or texts; steps skipped; an automatic temperature; the last step's measures.
+
+    Raises:
+        Refused: There is nothing to minimise, or something that is named would do nothing.
     """
     from distill import fit, models
     from distill.batches import ExampleBatches, TextBatches
 
-    if not examples and not vectors:
-        raise Refused(
-            "train: neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on."
-        )
-    if objective.regression and not vectors:
-        raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
-    if not (objective.regression or (examples and (objective.contrastive or objective.kl))):
-        raise Refused(
-            "train: nothing to minimise. Give `regression` a weight in objective; with examples, `contrastive` or `kl`."
-        )
+    _check(examples, queries, vectors, kinds, objective)
     embedder = models.embedder(model)
     batches: ExampleBatches | TextBatches
     if examples:
@@ -107,6 +101,38 @@ def train(
     tables.write(out / "curves", tables.CURVES, {"step": step, "measure": measure, "value": value})
     last = {name: round(amount, 5) for at, name, amount in curve if at == step[-1]}
     return told | {"skipped_steps": skipped, "last": last, "refers": {"passages": artifact.fingerprint(passages)}}
+
+
+def _check(
+    examples: tuple[Path, ...],
+    queries: tuple[Path, ...],
+    vectors: tuple[Path, ...],
+    kinds: tuple[str, ...],
+    objective: Objective,
+) -> None:
+    """Refuse a call in which something is missing, or would do nothing without a word."""
+    if not examples and not vectors:
+        raise Refused(
+            "train: neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on."
+        )
+    if objective.regression and not vectors:
+        raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
+    if not (objective.regression or (examples and (objective.contrastive or objective.kl))):
+        raise Refused(
+            "train: nothing to minimise. Give `regression` a weight in objective; with examples, `contrastive` or `kl`."
+        )
+    if vectors and not objective.regression:
+        raise Refused("train: vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
+    if examples and queries:
+        raise Refused("train: queries are those of the examples here. Leave `queries` out, or `examples`.")
+    if kinds and not examples:
+        raise Refused("train: kinds are of examples, and there are none. Leave `kinds` out.")
+    for name, folders in (("examples", examples), ("queries", queries), ("vectors", vectors)):
+        if len(set(folders)) < len(folders):
+            raise Refused(f"train: {name}: one artifact stands there twice. Name each once.")
+    teachers = sorted({str(artifact.facts(folder).get("model")) for folder in vectors})
+    if len(teachers) > 1:
+        raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
 
 
 @contextmanager
@@ -159,7 +185,9 @@ def _examples(
     rows = listing.read(held, [str(folder) for folder in examples], len(corpus), kinds, in_batch=objective.in_batch)
     if not len(rows.query):
         raise Refused(f"train: no example is left of {rows.dropped}. Look at `kinds` and at what the examples hold.")
-    targets = _query_targets(examples, vectors, rows), _passage_targets(passages, vectors, rows)
+    asked = [_asked(folder) for folder in examples]
+    embedded = _embedded(vectors, {_name("passages", passages), *asked})
+    targets = _query_targets(embedded, asked, rows), _passage_targets(embedded.get(_name("passages", passages)), rows)
     if objective.regression and targets == (None, None):
         raise Refused(
             "train: none of `vectors` embeds the passages or the examples' queries. Add the embed step that does."
@@ -199,14 +227,38 @@ def _listed_texts(corpus: "pa.Table", rows: "Listing") -> Iterator["Texts"]:
         )
 
 
-def _vectors_of(vectors: tuple[Path, ...], table: str, folder: Path) -> Path | None:
-    """The vectors artifact that embeds this table of this artifact."""
-    wanted = artifact.fingerprint(folder)
-    for candidate in vectors:
-        refers = artifact.facts(candidate).get("refers")
-        if isinstance(refers, dict) and refers.get("embedded") == f"{table}:{wanted}":
-            return candidate
-    return None
+def _name(table: str, folder: Path) -> str:
+    """How the facts of `embed` name what was embedded."""
+    return f"{table}:{artifact.fingerprint(folder)}"
+
+
+def _asked(examples: Path) -> str:
+    """The same for the queries that examples are of."""
+    refers = artifact.facts(examples)["refers"]
+    assert isinstance(refers, dict)
+    return f"queries:{refers['queries']}"
+
+
+def _embedded(vectors: tuple[Path, ...], wanted: set[str]) -> dict[str, Path]:
+    """The artifact of vectors of each table that is wanted and embedded.
+
+    Raises:
+        Refused: One would not be used.
+    """
+    found: dict[str, Path] = {}
+    for folder in vectors:
+        refers = artifact.facts(folder)["refers"]
+        assert isinstance(refers, dict)
+        name = refers["embedded"]
+        if name in found:
+            raise Refused(f"train: vectors {found[name]} and {folder} embed the same texts. Name one.")
+        if name not in wanted:
+            raise Refused(
+                f"train: vectors {folder} embeds neither `passages` nor the queries that are trained on. "
+                "Name what it embeds, or leave it out."
+            )
+        found[name] = folder
+    return found
 
 
 def _open(vectors: Path) -> "np.ndarray":
@@ -217,35 +269,28 @@ def _dim(vectors: tuple[Path, ...]) -> int:
     return int(_open(vectors[0]).shape[1])
 
 
-def _passage_targets(passages: Path, vectors: tuple[Path, ...], rows: "Listing") -> "Lookup | None":
+def _passage_targets(vectors: Path | None, rows: "Listing") -> "Lookup | None":
     import numpy as np
 
     from distill.batches import Lookup
 
-    found = _vectors_of(vectors, "passages", passages)
-    if found is None:
+    if vectors is None or not rows.bare:
         return None
     bare = np.arange(len(rows.passage_row)) < rows.bare
-    return Lookup([_open(found)], np.where(bare, 0, -1), rows.passage_row)
+    return Lookup([_open(vectors)], np.where(bare, 0, -1), rows.passage_row)
 
 
-def _query_targets(examples: tuple[Path, ...], vectors: tuple[Path, ...], rows: "Listing") -> "Lookup | None":
+def _query_targets(embedded: dict[str, Path], asked: list[str], rows: "Listing") -> "Lookup | None":
     import numpy as np
 
     from distill.batches import Lookup
 
-    held: list[np.ndarray] = []
+    names = [name for name in dict.fromkeys(asked) if name in embedded]
     table = np.full(len(rows.query), -1, np.int64)
-    for number, folder in enumerate(examples):
-        refers = artifact.facts(folder).get("refers")
-        asked = refers.get("queries") if isinstance(refers, dict) else None
-        for candidate in vectors:
-            told = artifact.facts(candidate).get("refers")
-            if isinstance(told, dict) and told.get("embedded") == f"queries:{asked or artifact.fingerprint(folder)}":
-                table[(rows.artifact == number) & (rows.origin >= 0)] = len(held)
-                held.append(_open(candidate))
-                break
-    return Lookup(held, table, rows.origin) if held else None
+    for number, name in enumerate(asked):
+        if name in embedded:
+            table[(rows.artifact == number) & (rows.origin >= 0)] = names.index(name)
+    return Lookup([_open(embedded[name]) for name in names], table, rows.origin) if (table >= 0).any() else None
 
 
 def _texts(
@@ -260,12 +305,13 @@ def _texts(
     from distill.batches import TextBatches
     from distill.tokens import tokenized
 
-    tokens, targets, unused = [], [], list(vectors)
-    for number, (table, folder) in enumerate([("passages", passages), *(("queries", folder) for folder in queries)]):
-        found = _vectors_of(vectors, table, folder)
+    tokens, targets = [], []
+    named = [("passages", passages), *(("queries", folder) for folder in queries)]
+    embedded = _embedded(vectors, {_name(table, folder) for table, folder in named})
+    for number, (table, folder) in enumerate(named):
+        found = embedded.get(_name(table, folder))
         if found is None:
             raise Refused(f"train: none of `vectors` embeds the {table} of {folder}. Add the embed step that does.")
-        unused.remove(found)
         held = tables.read(folder, table)
         texts = tables.passage_texts(held) if table == "passages" else tables.texts(held["query"])
         tasks = None if table == "passages" else tables.texts(held["task"])
@@ -276,9 +322,4 @@ def _texts(
         )
         tokens.append(tokenized(out / "tokens" / f"{table}_{number}", embedder, pieces))
         targets.append(_open(found))
-    if unused:
-        raise Refused(
-            f"train: vectors {unused[0]} embeds neither `passages` nor one of `queries`. "
-            "Name what it embeds, or leave it out."
-        )
     return TextBatches(tokens, targets, schedule.queries, seed)

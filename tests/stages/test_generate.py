@@ -169,6 +169,8 @@ def test_no_two_parts_and_no_two_seeds_draw_the_same(notes: Path, tmp_path: Path
         generate(passages=notes, model=Author, seed=seed, limit=30, part_rows=10, out=out)
         drawn.append(tuple(row["seed"] for row in written(out)))
         seeds += sorted({row["task"].split(" and ")[0] for row in written(out)})
+    generate(passages=notes, model=Author, seed=2, limit=30, part_rows=10, out=tmp_path / "again")
+    assert written(tmp_path / "again") == written(tmp_path / "2")  # kinds, too
     assert len(set(drawn)) == 3
     assert len(seeds) == len(set(seeds)) == 9
 

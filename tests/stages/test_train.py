@@ -103,7 +103,7 @@ def run(corpus: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory
     lists = [[row, *(generator.permutation(30)[:2] + 30).tolist()] for row in rows]
     lists[3] = lists[3][:1]  # alone, and no negatives from the batch: it cannot be used
     columns: dict[str, object] = {
-        "kind": ["retrieval"] * 20 + ["sts"] * 2,
+        "kind": ["retrieval"] * 20 + ["sts", "clustering"],
         "task": [tasks[row] for row in rows] + ["alike", "the same"],
         "query": [words[row] for row in rows] + ["one of a pair", "one of another pair"],
         "passages": [*lists, [0, 31], [50, 1]],
@@ -373,16 +373,18 @@ def test_the_seed_decides_the_order(run: Path, corpus: Path, tmp_path: Path, giv
     assert versions[0] == versions[1] != versions[2]
 
 
-def test_the_seed_decides_the_dropout(corpus: Path, tmp_path: Path) -> None:
-    """Harm: as above, where all examples are one batch."""
-    whole = Schedule(steps=1, queries=1000, negatives=0, precision="fp32")
+def test_the_seed_decides_the_dropout(run: Path, corpus: Path, tmp_path: Path) -> None:
+    """Harm: as above; seen where one example is all, and has no order."""
     losses: dict[float, list[float]] = {}
     for dropout in (0.0, 0.3):
         for seed in (1, 2):
             out = tmp_path / f"{dropout} {seed}"
             model = functools.partial(Letters, dropout=dropout)
-            train(model=model, passages=corpus, examples=(corpus,), schedule=whole, seed=seed, out=out)
-            losses.setdefault(dropout, []).extend(curve(out, "contrastive"))
+            train(
+                model=model, passages=corpus, examples=(run / "examples",), kinds=("clustering",), schedule=SHORT,
+                seed=seed, out=out,
+            )  # fmt: skip
+            losses.setdefault(dropout, []).append(curve(out, "contrastive")[0])
     assert losses[0.0][0] == pytest.approx(losses[0.0][1], rel=1e-4)
     assert losses[0.3][0] != pytest.approx(losses[0.3][1], rel=1e-2)
 
@@ -403,10 +405,29 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "vectors of queries that are not named": (
         {"vectors": ("asked_vectors", "passage_vectors"), "objective": REGRESSION},
-        r"^train: vectors .*asked_vectors embeds neither `passages` nor one of `queries`\. Name what it embeds, or",
+        r"^train: vectors .*asked_vectors embeds neither `passages` nor the queries that are trained on\. Name what it embeds, or",
     ),
+    "examples whose queries have no vectors": (
+        {
+            "examples": ("corpus",),
+            "kinds": ("classification",),
+            "vectors": ("passage_vectors", "asked_vectors"),
+            "objective": Objective(regression=1.0),
+        },
+        r"^train: vectors .*asked_vectors embeds neither",
+    ),
+    "vectors without a weight": (
+        {"examples": ("corpus",), "vectors": ("passage_vectors",)},
+        r"^train: vectors are for regression, which has no",
+    ),
+    "queries beside examples": ({"examples": ("corpus",), "queries": ("asked",)}, r"^train: queries are those of"),
+    "kinds without examples": (
+        {"kinds": ("sts",), "vectors": ("passage_vectors",), "objective": REGRESSION},
+        r"^train: kinds are of examples",
+    ),
+    "an artifact twice": ({"examples": ("corpus", "corpus")}, r"^train: examples: one artifact stands there twice\."),
     "no example of the kind": (
-        {"examples": ("examples",), "kinds": ("clustering",)},
+        {"examples": ("examples",), "kinds": ("classification",)},
         r"^train: no example is left of \{'another kind': 22, 'nothing to compare with': 0\}\. Look at `kinds`",
     ),
     "examples of other passages": (

@@ -175,7 +175,7 @@ def test_vectors_of_other_tables_are_refused(corpus: Path, encoder: Path, taught
     other = functools.partial(Encoder, base=str(encoder), length=24)
     embed(model=other, passages=taught_elsewhere(tmp_path), out=tmp_path / "vectors")
     settings = {"passages": corpus, "examples": (corpus,), "objective": Objective(regression=1), "schedule": SHORT}
-    with pytest.raises(Refused, match=r"none of `vectors` embeds"):
+    with pytest.raises(Refused, match=r"vectors embeds neither `passages` nor the queries"):
         train(model=student(encoder), vectors=(tmp_path / "vectors",), out=tmp_path / "student", **settings)
     assert not (tmp_path / "student").exists()
     train(model=student(encoder), vectors=(taught / "passage_vectors",), out=tmp_path / "student", **settings)
