@@ -405,7 +405,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "vectors of queries that are not named": (
         {"vectors": ("asked_vectors", "passage_vectors"), "objective": REGRESSION},
-        r"^train: vectors .*asked_vectors embeds neither `passages` nor the queries that are trained on\. Name what it embeds, or",
+        r"^train: vectors .*asked_vectors embeds neither `passages` nor the queries that are trained on\.",
     ),
     "examples whose queries have no vectors": (
         {
