@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distill import __version__, console, runtime, stages
 from distill.errors import Refused, near
@@ -68,20 +69,34 @@ def _main(given: list[str]) -> int:
 
 def _experiment(command: str, given: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"distill {command}")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("file", type=Path, help="the experiment")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="STEP", help="these steps alone; their inputs must be finished"
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="STEP",
+        help="these steps alone; their inputs must be finished",
     )
     parser.add_argument("--from", dest="start", metavar="STEP", help="take the steps before this one as they are")
+    parser.add_argument("--set", **several, metavar="STEP.key=value", help="as if written in the file")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="STEP.key=value", help="as if written in the file"
-    )
-    parser.add_argument(
-        "--allow", nargs="+", default=[], metavar="PACKAGE", help="packages whose classes the file may name"
+        "--allow",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PACKAGE",
+        help="packages whose classes the file may name",
     )
     if command == "run":
         parser.add_argument(
-            "--again", nargs="+", default=[], metavar="STEP", help="delete these steps' folders first, make them anew"
+            "--again",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="STEP",
+            help="delete these steps' folders first, make them anew",
         )
     options = parser.parse_args(given)
     from distill import experiment, models
@@ -144,6 +159,9 @@ def _arguments(given: Sequence[str]) -> dict[str, object]:
         else:
             raise Refused(f"{word!r} belongs to no key; needed: --key value.")
     found: dict[str, object] = {}
+    keys = [key for key, _ in words]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise Refused(f"--{twice[0]} stands twice. Give its values after one.")
     for key, values in sorted(words, key=lambda word: word[0] != "config"):  # the file first
         if not values:
             raise Refused(f"--{key}: no value; needed: --{key} VALUE.")
@@ -153,7 +171,8 @@ def _arguments(given: Sequence[str]) -> dict[str, object]:
             elif key == "allow":  # said here alone: a file may not allow itself
                 models.allowed.extend(f"{package}." for package in values)
             else:
-                read = [document.read_value(value) for value in values]
+                is_text = key == "out"  # a folder may be called 2024-01-01
+                read = [value if is_text or not value else document.read_value(value) for value in values]
                 document.put(found, key.split("."), read[0] if len(read) == 1 else read)
         except Refused as error:
             raise Refused(f"--{key}: {error}") from error

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ WORKING = ("checkpoints", "logs", "tokens")
 
 MAKERS = ("inputs.json", "recipe.json")
 """What says whose work a folder holds, in the order in which they are written, and deleted."""
+
+_LEFTOVER = re.compile(r"(^|/)\.[^/]+\.\d+\.tmp(/|$)")
+"""What `replacing` leaves when it is killed."""
 
 _verified: set[tuple[str, str]] = set()  # folders whose hashes this process has compared: once is enough
 
@@ -79,6 +83,8 @@ def read_json(file: Path) -> dict[str, object]:
     Raises:
         Refused: The file is not JSON: it was changed by hand or damaged.
     """
+    if not file.is_file():
+        raise Refused(f"{file} is missing: {file.parent} is no whole artifact. Make it with --again.")
     try:
         value = json.loads(file.read_bytes())
         if not isinstance(value, dict):
@@ -90,12 +96,17 @@ def read_json(file: Path) -> dict[str, object]:
 
 def _contents(out: Path) -> dict[str, dict[str, object]]:
     """Size and SHA-256 of each lasting file, by relative name."""
-    found = {}
-    for file in sorted(file for file in out.rglob("*") if file.is_file()):
-        name = file.relative_to(out)
-        if name.parts[0] not in (*WORKING, "manifest.json", "done.json", ".lock"):
-            found[name.as_posix()] = {"bytes": file.stat().st_size, "sha256": digest(file)}
-    return found
+    return {
+        file.relative_to(out).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)}
+        for file in sorted(_lasting(out))
+    }
+
+
+def _lasting(out: Path) -> Iterator[Path]:
+    """The files of an artifact's result."""
+    for file in out.rglob("*"):
+        if file.relative_to(out).parts[0] not in (*WORKING, "manifest.json", "done.json", ".lock") and file.is_file():
+            yield file
 
 
 def fingerprint(folder: Path) -> str:
@@ -105,6 +116,7 @@ def fingerprint(folder: Path) -> str:
 
 def version(folder: Path) -> str:
     """Digest of a finished artifact's manifest: the bytes it holds, not only what should have made them."""
+    read_json(folder / "manifest.json")
     return digest(folder / "manifest.json")
 
 
@@ -115,7 +127,7 @@ def is_artifact(folder: Path) -> bool:
 
 def is_done(folder: Path) -> bool:
     """Whether a folder holds the complete result of a step."""
-    return (folder / "done.json").is_file()
+    return is_artifact(folder) and (folder / "done.json").is_file()
 
 
 @contextmanager
@@ -199,6 +211,7 @@ def claim(
         Refused: Another recipe's work is there, or files that no step made; an input was made again
             with other bytes; or another process holds the folder.
     """
+    _refuse_link(out)
     out.mkdir(parents=True, exist_ok=True)
     with _lock(out):
         if is_artifact(out):
@@ -209,7 +222,7 @@ def claim(
             return
         if not is_artifact(out):
             _refuse_foreign(out)
-        for leftover in out.rglob(".*.tmp"):
+        for leftover in [file for file in out.rglob(".*.tmp") if _LEFTOVER.search(file.name)]:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if is_artifact(out) and not resumes:
             _clear_work(out)
@@ -218,18 +231,26 @@ def claim(
             write_json(out / "recipe.json", recipe)
         try:
             yield True
-        except Refused:
+        except Exception:
             if not (resumes and _is_begun(out)):  # else the corrected settings would be refused because of these
                 _clear(out)
                 shutil.rmtree(out)
             raise
 
 
+def _refuse_link(out: Path) -> None:
+    """Refuse to write through a link: what is deleted and what is left would be of two places."""
+    if out.is_symlink():
+        raise Refused(f"{out} is a link. Name the folder that it leads to.")
+
+
 def _refuse_foreign(out: Path) -> None:
     """Refuse to work in a folder of other things: the manifest would list them, the next step read them."""
-    ours = (".lock", "inputs.json", "logs")
-    held = sorted(file.name for file in out.iterdir() if file.name not in ours and file.suffix != ".tmp")
+    ours = (".lock", "inputs.json", "logs/error.txt")
+    names = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if not file.is_dir())
+    held = [name for name in names if name not in ours and not _LEFTOVER.search(name)]
     if held:
+        (out / ".lock").unlink(missing_ok=True)
         raise Refused(f"{out} holds {held[0]}, which no step made. Give the step an empty folder, or a new one.")
 
 
@@ -283,7 +304,10 @@ def require(folder: Path) -> None:
     if not is_done(folder):
         raise Refused(f"{folder} is not finished. Run step {folder.name!r} again: it goes on where it stopped.")
     known = (str(folder.absolute()), version(folder))
-    for name, entry in read_json(folder / "manifest.json").items():
+    listed = read_json(folder / "manifest.json")
+    if strangers := sorted({file.relative_to(folder).as_posix() for file in _lasting(folder)} - listed.keys()):
+        raise Refused(f"{folder / strangers[0]} was not written by its step. Take it away.")
+    for name, entry in listed.items():
         if not _is_unharmed(folder / name, entry, hashed=known in _verified):
             raise Refused(
                 f"{folder / name} is not as it was written. "
@@ -337,7 +361,8 @@ def write_text(file: Path, text: str) -> None:
 
 def remove(out: Path) -> None:
     """Delete an artifact; a kill leaves it unfinished and not half."""
-    if is_artifact(out):
+    _refuse_link(out)
+    if is_artifact(out) or (out / "manifest.json").is_file():
         with _lock(out):
             _clear(out)
         shutil.rmtree(out)

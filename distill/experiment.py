@@ -115,6 +115,8 @@ def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
     experiment = Experiment(
         file, str(content.get("name", file.stem)), Path(str(content.get("output", "runs"))), _as_run(text, changes)
     )
+    if "\0" in str(experiment.output):
+        faults.append(f"{file}: output: holds a NUL character; needed: the path of a folder.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", experiment.name):
         faults.append(f"{file}: name: {experiment.name!r}; needed: letters, digits, '_', '-', '.'.")
     for name, held in steps.items():
@@ -255,6 +257,8 @@ def chosen(experiment: Experiment, only: Sequence[str], start: str | None) -> li
     for name in [*only, *([start] if start else [])]:
         if name not in names:
             raise Refused(f"{experiment.file}: no step {name!r}.{near(name, names)}")
+    if only and start:
+        raise Refused("--only and --from were both given. Say one of them.")
     if only:
         return [experiment.steps[name] for name in names if name in only]
     return [experiment.steps[name] for name in names[names.index(start) if start else 0 :]]
@@ -278,12 +282,15 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
     if helped := [step for step in steps if joins(step.out)]:
         call(helped[0])
         return True
-    for step in chosen(experiment, again, None) if again else []:
+    anew = chosen(experiment, again, None) if again else []
+    if unasked := [step.name for step in anew if step not in steps]:
+        raise Refused(f"--again {unasked[0]}: this run leaves that step out. Name it in both, or in none.")
+    for step in anew:
         artifact.remove(step.out)
     artifact.write_text(experiment.folder / "experiment.yaml", experiment.text)
     decisions = decide(experiment)
     costs = estimate.costs(experiment.steps, decisions_left(decisions, steps))
-    console.say(f"{experiment.file}: {len(steps)} steps into {experiment.folder}; {estimate.sentence(costs)}")
+    console.say(f"{experiment.file}: {len(steps)} steps into {experiment.folder}; {_told(decisions, steps, costs)}")
     estimate.check_disk(costs, experiment.output)
     done: list[tuple[str, ...]] = []
     failed: set[str] = set()
@@ -298,6 +305,13 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
         if step.name not in failed and (opens := artifact.facts(step.out).get("opens")):
             console.say(f"{step.name}: {step.out / str(opens)}")
     return not failed
+
+
+def _told(decisions: Mapping[str, Decision], steps: Sequence[Step], costs: Mapping[str, estimate.Cost]) -> str:
+    """What a run costs, and how many steps it cannot do."""
+    stuck = [step.name for step in steps if decisions[step.name].what in ("refuse", "stale", "blocked")]
+    told = [estimate.sentence(costs)] if costs or not stuck else []
+    return "; ".join([*told, *([f"{len(stuck)} cannot run ({', '.join(stuck):.60})"] if stuck else [])])
 
 
 def decisions_left(decisions: Mapping[str, Decision], steps: Sequence[Step]) -> list[str]:
@@ -396,7 +410,7 @@ def plan(experiment: Experiment, only: Sequence[str] = (), start: str | None = N
         ("step", "verb", "what", "why", "rows", "tokens", "time", "disk"),
         rows,
     )
-    console.say(estimate.sentence(costs))
+    console.say(_told(decisions, steps, costs))
     for name, decision in decisions.items():
         if decision.what == "refuse" and experiment.steps[name] in steps:
             console.say(f"{name} was made by another recipe:\n  " + decision.why.replace("; ", "\n  "))

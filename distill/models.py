@@ -61,6 +61,11 @@ def embedder(model: Model) -> Embedder:
     if not isinstance(model, Path):
         return model().eval()
     folder = artifact.holds(model, "model")
+    if not (folder / "class.json").is_file():
+        raise Refused(
+            f"{model} was not trained; it holds an export. Name the step that trained it, or the class "
+            "students.Exported with this folder."
+        )
     named = artifact.read_json(folder / "class.json")
     found = find(str(named["class_path"]))
     if not issubclass(found, Embedder):

@@ -173,6 +173,9 @@ def differences(old: object, new: object, at: str = "") -> list[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         names = sorted(old.keys() | new.keys())
         return [line for name in names for line in differences(old.get(name), new.get(name), f"{at}.{name}")]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for number, (one, other) in pairs for line in differences(one, other, f"{at}[{number}]")]
     return [] if old == new else [f"{at.lstrip('.')}: {_short(old)} -> {_short(new)}"]
 
 

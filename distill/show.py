@@ -33,6 +33,7 @@ def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None
     Raises:
         Refused: The folder is no artifact; or it is not finished or harmed, and `verify` or `parquet` was asked for.
     """
+    rows = min(rows, 1 << 40)
     if rows < 0:
         raise Refused(f"rows: {rows}; needed: 0 or more.")
     if not artifact.is_artifact(folder):

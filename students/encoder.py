@@ -7,7 +7,7 @@ from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill import hub, pooling
 from distill.errors import Refused, check_at_least
@@ -44,7 +44,7 @@ class Encoder(Embedder):
         backbone = hub.pretrained(AutoModel, folder, seed=seed)
         if layers is not None:
             keep_layers(backbone, layers)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = hub.tokenizer(folder, backbone)
         settings = {"length": length, "query_prompt": query_prompt, "passage_prompt": passage_prompt}
         self._build(backbone, tokenizer, settings)
 
@@ -93,7 +93,7 @@ class Encoder(Embedder):
         """What `save` wrote."""
         made = cls.__new__(cls)
         backbone = hub.pretrained(AutoModel, folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = hub.tokenizer(folder, backbone)
         made._build(backbone, tokenizer, json.loads((folder / "encoder.json").read_bytes()))
         return made
 

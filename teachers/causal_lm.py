@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from distill import hub
@@ -37,7 +37,7 @@ class CausalLM(LanguageModel):
         dtype = torch.bfloat16 if computes_bf16(device) else torch.float32
         self._name = f"{base}@{revision}" if revision else base
         self._model = hub.pretrained(AutoModelForCausalLM, folder, seed=seed, dtype=dtype).eval().to(device)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = hub.tokenizer(folder, self._model)
         self._batch_tokens = batch_tokens
         self._head = self._model.get_output_embeddings()
         self._cached: tuple[str, list[int], DynamicCache] | None = None

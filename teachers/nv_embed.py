@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from distill import hub, pooling, prompts
 from distill.errors import Refused, check_at_least
@@ -71,7 +71,7 @@ class NVEmbed(Embedder):
         )
         self.dim = int(backbone.config.hidden_size)
         self.length = length
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer = hub.tokenizer(folder, backbone)
         if self.tokenizer.eos_token_id is None:
             raise Refused(f"base {base}: its tokenizer has no end-of-sequence token, which is pooled. Give it one.")
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -1,5 +1,6 @@
 """The command line: what it starts, what it says, and the status it leaves with."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -194,6 +195,52 @@ def test_work_of_an_older_recipe_stays_what_the_rest_was_made_from(file: Path) -
         then[now] = artifact.fingerprint(folder)
     decided = experiment.decide(experiment.load(file))
     assert {name: decision.what for name, decision in decided.items()} == dict.fromkeys(STEPS, "done")
+
+
+def test_again_deletes_only_what_the_run_makes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: a model of hours is deleted by a run that leaves its step out, and says that all is done."""
+    said(capsys, "run", file, "--only", "corpus", "--only", "vectors")  # both
+    before = files(tmp_path / "runs" / "mine")
+    shown = said(capsys, "run", file, "--only", "corpus", "--again", "vectors", status=1)
+    assert "--again vectors: this run leaves that step out." in shown
+    shown = said(capsys, "run", file, "--only", "corpus", "--from", "vectors", status=1)
+    assert shown == "--only and --from were both given. Say one of them.\n"
+    assert files(tmp_path / "runs" / "mine") == before
+
+
+def test_a_plan_says_what_cannot_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: "everything is done" stands under a run of which nothing can be done."""
+    said(capsys, "run", file)
+    assert said(capsys, "plan", file).endswith("everything is done\n")
+    shown = said(capsys, "plan", file, "--set", "corpus.negatives=3")
+    assert "5 cannot run (corpus, vectors, asked, found, examples)" in shown
+    assert "everything is done" not in shown
+
+
+def test_a_refused_source_is_told_by_what_differs(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: the difference is said to be between two texts that look the same."""
+    said(capsys, "run", file, "--only", "corpus")
+    file.write_text(file.read_text().replace("Find the answer", "Find it"))
+    shown = said(capsys, "run", file, "--only", "corpus", status=1)
+    assert 'settings.sources[0].task: "Find the answer" -> "Find it"\n' in shown
+
+
+def test_what_is_given_twice_or_looks_like_a_number(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: the first of two values is dropped without a word; or a folder may not be called by a date."""
+    said(capsys, "run", file, "--only", "corpus")
+    corpus = tmp_path / "runs" / "mine" / "corpus"
+    student = "{class_path: students.Encoder, init_args: {base: tests/data/encoder, length: 32}}"
+    embed = ("embed", "--passages", corpus, "--model", student)
+    assert said(capsys, *embed, "--model", student, "--out", "x", status=1) == (
+        "embed: --model stands twice. Give its values after one.\n"
+    )
+    with contextlib.chdir(tmp_path):
+        said(capsys, *embed[:3], "--model", student.replace("tests", str(ROOT / "tests")), "--out", "2024-01-01")
+    assert artifact.is_done(tmp_path / "2024-01-01")
 
 
 def test_a_changed_setting_refuses_its_step_and_the_others_run(

@@ -2,10 +2,13 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 from transformers import PreTrainedModel
@@ -69,15 +72,26 @@ def fit(
     with console.bar(name, schedule.steps) as bar:
         curves, guard = Curves(bar), Guard()
         # The checkpoint comes last: it holds what the others noted of its step.
-        trainer = _trainer(schedule, folder, runtime, [curves, guard, Resume(loader, checkpoint, CHECKPOINT_SECONDS)])
+        callbacks = [curves, guard, Resume(loader, checkpoint, CHECKPOINT_SECONDS)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            with together.called(folder, JOINS):
+            with together.called(folder, JOINS), _explained(runtime):
+                trainer = _trainer(schedule, folder, runtime, callbacks)
                 # Lightning leaves modes as they are, and a loaded embedder is in evaluation mode.
                 trainer.fit(training.train(), loader, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     embedder.eval()
     return curves.curve, guard.skipped
+
+
+@contextmanager
+def _explained(runtime: Runtime) -> Iterator[None]:
+    """Devices and strategies that this machine has not, as Lightning finds out."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        reason = " ".join(str(error).split())
+        raise Refused(f"runtime: {runtime.devices} devices by {runtime.strategy}: {reason:.300}") from error
 
 
 def _recompute(embedder: Embedder) -> None:

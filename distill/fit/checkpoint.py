@@ -1,5 +1,6 @@
 """Checkpoints that survive being killed: written beside their place, flushed, renamed."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from distill import artifact
+from distill.errors import Refused
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -22,5 +24,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, part)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:  # noqa: ANN401
-        """Read without running anything."""
-        return torch.load(path, map_location=map_location, weights_only=True)
+        """Read without running anything.
+
+        Raises:
+            Refused: It is no checkpoint, or a harmed one.
+        """
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except (EOFError, RuntimeError, pickle.UnpicklingError, OSError) as error:
+            raise Refused(f"{path} cannot be read. To train from the start, say --again and the step.") from error

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,29 @@ Record = tuple[str, Mapping[str, object]]
 
 ROWS_AT_ONCE = 4096
 
+LONGEST_FIELD = 100_000_000
+"""Characters of a separated value at most: what is longer is a quote that never closes."""
+
+
+def check_is_file(file: Path) -> None:
+    """Make sure that a path leads to a file, if anywhere: a pipe or a device may never end.
+
+    Raises:
+        Refused: It leads to something else.
+    """
+    if file.exists() and not file.is_file():
+        raise Refused(f"{file} is {'a folder' if file.is_dir() else 'a pipe or a device'}. Needed: a file.")
+
+
+def check_is_folder(folder: Path) -> None:
+    """Make sure that a path leads to a folder, if anywhere.
+
+    Raises:
+        Refused: It leads to something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is not a folder. Needed: a folder; for a file, see JSONL, CSV and Parquet.")
+
 
 def lines(file: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file, numbered from 1, with their ends.
@@ -22,6 +46,7 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
     Raises:
         Refused: The file cannot be opened, or a line is not UTF-8.
     """
+    check_is_file(file)
     try:
         with file.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
@@ -55,11 +80,14 @@ def separated(file: Path, delimiter: str) -> Iterator[Record]:
     """The rows of a file of separated values, whose first line names the columns.
 
     Raises:
-        Refused: A row has more or fewer values than there are columns, or its quotes do not close.
+        Refused: A row has more or fewer values than there are columns, or its quotes do not close; or two
+            columns have one name.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))  # else one long text stops the whole file
     rows = csv.reader((line for _, line in lines(file)), delimiter=delimiter, strict=True)
     try:
         header = next(rows, [])
+        _check_names(file, header)
         for row in rows:
             at = f"{file}, line {rows.line_num}"
             if row and len(row) != len(header):
@@ -79,12 +107,14 @@ def parquet(file: Path, needed: Collection[str], optional: Collection[str] = ())
         optional: Columns that are read too where they are there.
 
     Raises:
-        Refused: The file is damaged, not Parquet, or holds text that is not UTF-8.
+        Refused: The file is damaged, not Parquet, or holds text that is not UTF-8; or two columns have one name.
     """
+    check_is_file(file)
     number = 0
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             there = opened.schema_arrow.names
+            _check_names(file, there)
             chosen = [name for name in there if name in needed or name in optional]
             columns = chosen if set(needed) <= set(there) else None
             for batch in opened.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
@@ -101,6 +131,12 @@ def parquet(file: Path, needed: Collection[str], optional: Collection[str] = ())
         raise Refused(
             f"{file}, after row {number}: {error}. It is no Parquet file, or damaged: fetch it again."
         ) from error
+
+
+def _check_names(file: Path, names: Collection[str]) -> None:
+    """Refuse two columns of one name; several without any are what a spreadsheet leaves behind."""
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise Refused(f"{file}: two columns are called {twice[0]!r}. Rename one.")
 
 
 def text(file: Path) -> str:

@@ -1,16 +1,21 @@
 """Readers of folders: text and Markdown files, and benchmarks laid out as BEIR does."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from distill.errors import Refused
 from distill.readers import files
 from distill.readers.files import Record
-from distill.readers.rows import Passage, Reader, Retrieval, Row
+from distill.readers.rows import Passage, Reader, Retrieval, Row, is_storable
 
 TEXT_ENDINGS = (".md", ".markdown", ".txt")
+
+HIGHEST = 1e6
+"""Grade at most: what is higher is no grade, and in the 32 bits that hold it may be infinite."""
 
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
@@ -30,7 +35,9 @@ class TextFolder(Reader):
     """At most so many passages; all if None."""
 
     def __post_init__(self) -> None:
-        """Refuse a length that leaves no room for a sentence."""
+        """Refuse a length that leaves no room for a sentence, and what is no folder."""
+        Reader.__post_init__(self)
+        files.check_is_folder(self.path)
         if self.length < 100:
             raise Refused(f"length: {self.length} characters; needed: at least 100.")
 
@@ -38,7 +45,7 @@ class TextFolder(Reader):
         """Passages in the order of the files' names; the title is the nearest heading, or the file's name.
 
         Raises:
-            Refused: The folder is not there, has no such file, or a file is not UTF-8.
+            Refused: The folder is not there, has no such file, or a file or its name is not UTF-8.
         """
         found = sorted(file for file in self.path.rglob("*") if file.is_file() and file.suffix in TEXT_ENDINGS)
         if not found:
@@ -46,6 +53,8 @@ class TextFolder(Reader):
         given = 0
         for file in found:
             name = file.relative_to(self.path).as_posix()
+            if not is_storable(name):
+                raise Refused(f"{self.path}: the file name {name!r} is not UTF-8. Rename the file.")
             for number, (title, text) in enumerate(passages_of(files.text(file), file.stem, self.length)):
                 if given == self.limit:
                     return
@@ -125,27 +134,39 @@ class BEIR(Reader):
     limit: int | None = None
     """At most so many queries; the corpus stays whole. All if None."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is no folder."""
+        Reader.__post_init__(self)
+        files.check_is_folder(self.path)
+
     def read(self) -> Iterator[Row]:
         """The corpus, then the queries that have judgements.
 
         Raises:
-            Refused: A file or a field is missing, or a judgement names a query that is not there.
+            Refused: A file or a field is missing, two queries have one id, or a judgement names a query that
+                is not there.
         """
         for at, record in self._records("corpus"):
-            title = record.get("title") or ""
-            key, text = self._field(at, record, "id"), self._field(at, record, "text")
-            yield Passage(self.path.name, key, str(title), text, at)
+            title = "" if record.get("title") is None else _text(at, record, "title")
+            yield Passage(self.path.name, self._id(at, record), title, _text(at, record, "text"), at)
         judged = self._judgements()
-        given = 0
-        for at, record in self._records("queries"):
-            judgements = judged.pop(self._field(at, record, "id"), None)
-            if judgements and given != self.limit:
-                given += 1
-                yield self._retrieval(self._field(at, record, "text"), judgements)
+        asked = self._asked(judged)
         for query, judgements in judged.items():
-            raise Refused(
-                f"{judgements[0][2]}: no query {query!r} in the queries. Take the line out, or add the query."
-            )
+            if query not in asked:
+                raise Refused(
+                    f"{judgements[0][2]}: no query {query!r} in the queries. Take the line out, or add the query."
+                )
+        for query, text in islice(asked.items(), self.limit):
+            yield self._retrieval(text, judged[query])
+
+    def _asked(self, judged: Collection[str]) -> dict[str, str]:
+        """The text of each query that has judgements."""
+        asked: dict[str, str] = {}
+        for at, record in self._records("queries"):
+            query, text = self._id(at, record), _text(at, record, "text")
+            if query in judged and asked.setdefault(query, text) != text:
+                raise Refused(f"{at}: id {query!r} came before with another text. Give each query its own id.")
+        return asked
 
     def _parquet(self) -> bool:
         return (self.path / "corpus.parquet").is_file()
@@ -155,12 +176,8 @@ class BEIR(Reader):
             return files.parquet(self.path / f"{name}.parquet", ("id", "text"), ("title",))
         return files.json_lines(self.path / f"{name}.jsonl")
 
-    def _field(self, at: str, record: object, name: str) -> str:
-        assert isinstance(record, dict)
-        column = name if self._parquet() or name != "id" else "_id"
-        if record.get(column) is None:
-            raise Refused(f"{at}: no {column!r}; there are: {', '.join(record)}. Needed: _id (id in Parquet) and text.")
-        return str(record[column])
+    def _id(self, at: str, record: Mapping[str, object]) -> str:
+        return str(_there(at, record, "id" if self._parquet() else "_id"))
 
     def _judgements(self) -> dict[str, list[tuple[str, float, str]]]:
         """For each query: passage, grade, and the place it is said."""
@@ -192,8 +209,24 @@ class BEIR(Reader):
         return Retrieval(self.task, query, positives, negatives, grades, judgements[0][2])
 
 
+def _there(at: str, record: Mapping[str, object], column: str) -> object:
+    if record.get(column) is None:
+        raise Refused(f"{at}: no {column!r}; there are: {', '.join(record)}. Needed: _id (id in Parquet) and text.")
+    return record[column]
+
+
+def _text(at: str, record: Mapping[str, object], column: str) -> str:
+    value = _there(at, record, column)
+    if not isinstance(value, str):
+        raise Refused(f"{at}: {value!r:.40} in {column!r}. Needed: text.")
+    return value
+
+
 def _grade(at: str, value: object) -> float:
     try:
-        return float(str(value))
-    except ValueError as error:
-        raise Refused(f"{at}: score {value!r}. Needed: a number.") from error
+        grade = float(str(value))
+    except ValueError:
+        grade = math.nan
+    if not abs(grade) <= HIGHEST:
+        raise Refused(f"{at}: score {value!r:.40}. Needed: a number, {HIGHEST:,.0f} at most.")
+    return grade

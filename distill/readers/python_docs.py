@@ -80,6 +80,7 @@ class PythonDocs(Reader):
 
     def __post_init__(self) -> None:
         """Note the versions; refuse a package that is not installed."""
+        Reader.__post_init__(self)
         found = tuple(f"{name} {_version(name)}" for name in self.packages)
         object.__setattr__(self, "versions", (f"python {platform.python_version()}", *found))
 

@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from distill.errors import Refused
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,14 @@ class Pair:
 Row = Passage | Retrieval | Labelled | Pair
 
 
+def is_storable(text: str) -> bool:
+    """Whether a text is UTF-8 without NUL, which other programs end a text at."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, as JSON can spell one
+        return False
+
+
 class Reader(ABC):
     """Foreign text as rows. A subclass is a frozen dataclass with the user's settings as fields.
 
@@ -69,6 +80,12 @@ class Reader(ABC):
     """Of what is read; carried to the model card."""
     limit: int | None
     """The most that is read; all if None."""
+
+    def __post_init__(self) -> None:
+        """Refuse a setting that no table can hold."""
+        for name, value in vars(self).items():
+            if isinstance(value, (str, Path)) and not is_storable(str(value)):
+                raise Refused(f"{name}: {str(value)!r:.80} is no UTF-8, or holds NUL. Write it anew; rename a file.")
 
     @abstractmethod
     def read(self) -> Iterator[Row]:

@@ -29,6 +29,13 @@ NEEDED = {
 OPTIONAL = {"passages": ("key", "title"), "retrieval": ("negatives",)}
 """Columns that it may have."""
 
+MEANT = {
+    "task": ("retrieval", "classification", "clustering", "sts"),
+    "benchmark": ("retrieval", "sts"),
+    "scale": ("sts",),
+}
+"""The kinds to which a setting means something."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tabular(Reader):
@@ -54,12 +61,16 @@ class Tabular(Reader):
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant."""
+        Reader.__post_init__(self)
+        for name, kinds in MEANT.items():
+            if self.kind not in kinds and getattr(self, name) != getattr(Tabular, name):
+                raise Refused(f"{name}: {getattr(self, name)!r:.40} means nothing to {self.kind}. Leave it out.")
         known = (*NEEDED[self.kind], *OPTIONAL.get(self.kind, ()))
         if unknown := [name for name in self.columns if name not in known]:
             raise Refused(f"columns: {unknown[0]!r} means nothing to {self.kind}; it has {', '.join(known)}.")
         if self.kind != "passages" and not self.task.strip():
             raise Refused(f"task: {self.kind} needs the instruction that a query is read with, such as 'Find ...'.")
-        if self.scale <= 0:
+        if not 0 < self.scale < math.inf:
             raise Refused(f"scale: {self.scale}; needed: the score of two texts that mean the same.")
 
     @property
@@ -147,16 +158,26 @@ class Tabular(Reader):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JSONL(Tabular):
-    """A file with one JSON object a line."""
+class File(Tabular):
+    """What tables that are one file have in common."""
 
     path: Path
     """The file."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no file."""
+        Tabular.__post_init__(self)
+        files.check_is_file(self.path)
 
     @property
     def source(self) -> str:
         """The file's name."""
         return self.path.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class JSONL(File):
+    """A file with one JSON object a line."""
 
     def records(self) -> Iterator[Record]:
         """The objects of the file."""
@@ -164,18 +185,17 @@ class JSONL(Tabular):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CSV(Tabular):
+class CSV(File):
     """A file of separated values; its first line names the columns."""
 
-    path: Path
-    """The file."""
     delimiter: str = ","
-    """What stands between two values."""
+    """The character between two values."""
 
-    @property
-    def source(self) -> str:
-        """The file's name."""
-        return self.path.name
+    def __post_init__(self) -> None:
+        """Refuse a delimiter that separates nothing."""
+        File.__post_init__(self)
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise Refused(f"delimiter: {self.delimiter!r}; needed: one character, such as ',' or a tab.")
 
     def records(self) -> Iterator[Record]:
         """The rows of the file."""
@@ -183,16 +203,8 @@ class CSV(Tabular):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parquet(Tabular):
+class Parquet(File):
     """A Parquet file; the checksums of its pages are compared."""
-
-    path: Path
-    """The file."""
-
-    @property
-    def source(self) -> str:
-        """The file's name."""
-        return self.path.name
 
     def records(self) -> Iterator[Record]:
         """The rows of the file."""
@@ -217,10 +229,14 @@ class Datasets(Tabular):
     """Which of its splits."""
 
     def __post_init__(self) -> None:
-        """Refuse a moving target, and two data sets at once."""
+        """Refuse a moving target, two data sets at once, and a file."""
         Tabular.__post_init__(self)
         if bool(self.name) == bool(self.folder):
             raise Refused("Datasets: say either name (with revision) or folder.")
+        if self.folder:
+            files.check_is_folder(self.folder)
+        if self.name and Path(self.name).exists():  # `datasets` would read it instead of the hub
+            raise Refused(f"name: {self.name} is a file or a folder here. Needed: a name on the hub, or `folder`.")
         if self.name and not re.fullmatch("[0-9a-f]{40}", self.revision):
             raise Refused(
                 f"revision: {self.revision!r} of {self.name}; needed: the full commit, 40 hexadecimal digits."
@@ -232,19 +248,29 @@ class Datasets(Tabular):
         return self.folder.name if self.folder else self.name
 
     def records(self) -> Iterator[Record]:
-        """The rows of the split, streamed."""
-        for number, record in enumerate(self._opened(), start=1):
-            yield f"{self.name or self.folder}, {self.split} row {number}", record
+        """The rows of the split, streamed.
+
+        Raises:
+            Refused: The data set cannot be opened, or read to its end.
+        """
+        where, number = f"{self.name or self.folder}, {self.split}", 0
+        try:
+            for number, record in enumerate(self._opened(), start=1):
+                yield f"{where} row {number}", record
+        except Exception as error:  # each format has a library of its own, with errors of its own
+            said = " ".join(str(error).split())
+            raise Refused(
+                f"{where}, after row {number}: datasets cannot read it ({type(error).__name__}: {said}). "
+                "Check name, split and files."
+            ) from error
 
     def _opened(self) -> "datasets.Dataset | datasets.IterableDataset":
         import datasets
 
-        try:
-            if self.folder and any((self.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
-                saved = datasets.load_from_disk(str(self.folder))
-                return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
-            where = {"path": self.name, "revision": self.revision} if self.name else {"path": str(self.folder)}
-            # Streamed, for `datasets` would else keep a copy in a cache of its own.
-            return datasets.load_dataset(**where, name=self.config, split=self.split, streaming=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise Refused(f"{self.name or self.folder}: datasets cannot open split {self.split!r}: {error}") from error
+        if self.folder and any((self.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            saved = datasets.load_from_disk(str(self.folder))
+            return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
+        # A folder by its whole path: what is short and not there would be looked for on the hub.
+        where = {"path": str(self.folder.absolute())} if self.folder else {"path": self.name, "revision": self.revision}
+        # Streamed, for `datasets` would else keep a copy in a cache of its own.
+        return datasets.load_dataset(**where, name=self.config, split=self.split, streaming=True)

@@ -23,6 +23,7 @@ AT_LEAST = {
     **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),
     **dict.fromkeys(("fusion", "negatives", "samples", "seed", "temperature", "texts"), 0),
     **dict.fromkeys(("objective.contrastive", "objective.kl", "objective.regression"), 0),
+    **dict.fromkeys(("gates.difference", "gates.cosine_mean", "gates.cosine_min"), 0),
     **dict.fromkeys(("runtime.batch_tokens", "runtime.devices", "runtime.nodes"), 1),
     **dict.fromkeys(("schedule.queries", "schedule.steps"), 1),
     **dict.fromkeys(("schedule.clip", "schedule.negatives", "schedule.warmup", "schedule.weight_decay"), 0),
@@ -31,6 +32,7 @@ ABOVE = {
     **dict.fromkeys(("ceiling", "top_p", "schedule.learning_rate", "objective.temperature"), 0),
     **dict.fromkeys(("objective.student_temperature", "objective.teacher_temperature"), 0),
 }
+AT_MOST = {"seed": 2**32 - 1, "top_p": 1, "gates.cosine_mean": 1, "gates.cosine_min": 1}
 """What a number of this name must be in every verb; what is outside runs into the wild, or silently does nothing."""
 
 P = ParamSpec("P")
@@ -83,6 +85,8 @@ def ranges(settings: Mapping[str, object], at: str = "") -> list[str]:
         elif isinstance(value, (int, float)):
             if key in AT_LEAST and not value >= AT_LEAST[key]:
                 found.append(f"{key}: {value}; needed: at least {AT_LEAST[key]}.")
+            if key in AT_MOST and not value <= AT_MOST[key]:
+                found.append(f"{key}: {value}; needed: at most {AT_MOST[key]}.")
             if key in ABOVE and not value > ABOVE[key]:
                 found.append(f"{key}: {value}; needed: more than {ABOVE[key]}.")
     return found

@@ -144,6 +144,11 @@ def _open(passages: Path, examples: Path) -> _Benchmark:
             made.dropped[rule] = made.dropped.get(rule, 0) + 1
     if not made.queries and not made.pairs:
         raise Refused(f"{examples} holds no retrieval query with a positive and no scored sts pair: {made.dropped}")
+    scored: dict[str, set[float]] = {}
+    for pair in made.pairs:
+        scored.setdefault(pair.task, set()).update(pair.judged.values())
+    if alike := [task for task, scores in scored.items() if len(scores) < 2]:
+        raise Refused(f"{examples}: all pairs of {alike[0]!r} have one score, so nothing can be ranked. Take them out.")
     return made
 
 

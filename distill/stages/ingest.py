@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from distill import artifact, console, overlap, pairing, recipe, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.readers import Labelled, Pair, Passage, Reader, Retrieval, Row
+from distill.readers.rows import is_storable
 from distill.stages import stage
 
 PART = 50_000
@@ -35,7 +37,8 @@ def ingest(
 ) -> Facts:
     """Bring data in: passages, what is known to be asked of them, and examples to train on or evaluate with.
 
-    Each text is kept once. A labelled text, and either text of a pair, is a passage as well.
+    Each text is kept once. A labelled text, and either text of a pair, is a passage as well. What is judged of
+    one query of a benchmark, in however many rows, is one example.
 
     Args:
         sources: Readers (`distill.readers`), in order.
@@ -50,26 +53,46 @@ def ingest(
     """
     if negatives < 1:
         raise Refused(f"negatives: {negatives}; needed: at least 1, for labelled texts have no others.")
+    for source in sources:
+        _check_apart(source, out)
     intake = _Intake(out, overlap.index(_texts(exclude)) if exclude else None)
     with console.bar("ingest", len(sources)) as progress:
         for source in sources:
             intake.take(source)
             progress.step(note=f"{intake.passages.rows:,} passages")
+    intake.judge()
     intake.pair(negatives, seed)
     licences = sorted({source.licence for source in sources if source.licence})
     own = artifact.fingerprint(out)
     return {**intake.facts(), "licences": licences, "refers": {"passages": own, "queries": own}}
 
 
+def _check_apart(source: Reader, out: Path) -> None:
+    """Make sure that what is written is not read: a folder that grows with each run is another each time.
+
+    Raises:
+        Refused: A folder that is read holds the artifact.
+    """
+    for path in recipe.paths(source):
+        if out.resolve().is_relative_to(path.resolve()):
+            raise Refused(
+                f"{path}, which {type(source).__name__} reads, holds the output {out}: it would be another folder at "
+                "every run. Choose an output elsewhere, or read a folder beside it."
+            )
+
+
 def _texts(excluded: Iterable[Path]) -> Iterator[list[str]]:
-    """The texts of passages and queries of artifacts, a few thousand at a time."""
+    """The texts of passages, without and with their titles, and of queries of artifacts, a few thousand at a time."""
     for folder in excluded:
-        columns = [tables.read(folder, "passages")["text"]]
+        passages = tables.read(folder, "passages")
+        for start in range(0, len(passages), AT_ONCE):
+            part = passages.slice(start, AT_ONCE)
+            yield tables.texts(part["text"])
+            yield tables.passage_texts(part.filter(pc.not_equal(part["title"], "")))
         if (folder / "examples").is_dir():
-            columns.append(tables.read(folder, "examples")["query"])
-        for column in columns:
-            for start in range(0, len(column), AT_ONCE):
-                yield tables.texts(column.slice(start, AT_ONCE))
+            queries = tables.read(folder, "examples")["query"]
+            for start in range(0, len(queries), AT_ONCE):
+                yield tables.texts(queries.slice(start, AT_ONCE))
 
 
 class _Table:
@@ -111,6 +134,7 @@ class _Intake:
         self._rows: dict[bytes, int] = {}  # digest of title and text: row, or DROPPED
         self._keys: dict[str, bytes] = {}  # of the source at hand: digest
         self._asked: set[bytes] = set()
+        self._judged: dict[tuple[str, str], dict[int, float]] = {}  # of a benchmark: task and query, row, grade
         self._groups = 0
         self._labelled: dict[tuple[str, str], tuple[array[int], array[int], dict[str, int]]] = {}
         self._pairs: dict[str, tuple[array[int], array[int], array[float]]] = {}
@@ -158,7 +182,7 @@ class _Intake:
             return "empty"
         if len(text) > LONGEST:
             return "too long"
-        return self._leaked.get(text, None if _is_storable(text) else "with invalid characters")
+        return self._leaked.get(text, None if is_storable(text) else "with invalid characters")
 
     def _row(self, passage: Passage, *, given: bool = False) -> int:
         """The row of a passage, which is written if it is new; DROPPED if it may not be there.
@@ -167,12 +191,13 @@ class _Intake:
             passage: It.
             given: Whether it is a row of its source, and so counted each time, not part of one.
         """
-        title, text = (passage.title, passage.text) if passage.text.strip() else ("", passage.title)
+        title, text = _kept(passage)
         digest = _digest(title, text)
         if given:
             self._name(passage, digest)
         if digest not in self._rows or (given and self._rows[digest] == DROPPED):
-            fault = self._fault(text) or (None if _is_storable(title) else "with invalid characters")
+            faults = [self._fault(said) for said in _readings(passage)]
+            fault = next(filter(None, faults), None)
             if fault:
                 self.dropped[f"passage {fault}"] += 1
             row = (passage.source, passage.key, title, text)
@@ -182,6 +207,8 @@ class _Intake:
         return self._rows[digest]
 
     def _name(self, passage: Passage, digest: bytes) -> None:
+        if not is_storable(passage.key):
+            raise Refused(f"{passage.at}: id {passage.key!r:.80} is no UTF-8, or holds NUL. Give the text another id.")
         if self._keys.setdefault(passage.key, digest) != digest:
             raise Refused(f"{passage.at}: id {passage.key!r} came before with another text. Give each text its own id.")
 
@@ -194,31 +221,27 @@ class _Intake:
 
     def _ask(self, row: Retrieval) -> None:
         rows = [self._named(passage, row.at) for passage in (*row.positives, *row.negatives)]
-        grades = {
-            at: grade for at, grade in reversed(list(zip(rows, row.grades, strict=False)))
-        }  # the best comes first
         right = [at for at in dict.fromkeys(rows[: len(row.positives)]) if at != DROPPED]
         wrong = [at for at in dict.fromkeys(rows[len(row.positives) :]) if at not in (DROPPED, *right)]
         if fault := self._fault(row.query) or (None if right else "without a passage left"):
             self.dropped[f"query {fault}"] += 1
+        elif row.grades:
+            grades = self._judged.setdefault((row.task, row.query), {})
+            for at, grade in zip(rows, row.grades, strict=True):
+                grades[at] = max(grade, grades.get(at, 0.0))
         elif self._is_repeated(row, right):
             self.dropped["query repeated"] += 1
-        elif row.grades:
-            origins = [self.queries.add(row.task, row.query, at) for at in right]
-            self._retrieval(row, [*right, *wrong], [grades[at] for at in (*right, *wrong)], -1, origins[0])
         else:
             group = self._group() if len(right) > 1 else -1  # one query's positives are not each other's negatives
             for at in right:
-                self._retrieval(row, [at, *wrong], [], group, self.queries.add(row.task, row.query, at))
+                origin = self.queries.add(row.task, row.query, at)
+                self._example("retrieval", row.task, row.query, [at, *wrong], [], True, False, group, origin)
 
     def _is_repeated(self, row: Retrieval, right: list[int]) -> bool:
         digest = _digest(row.task, row.query, *map(str, right))
         seen = digest in self._asked
         self._asked.add(digest)
         return seen
-
-    def _retrieval(self, row: Retrieval, passages: list[int], grades: list[float], group: int, origin: int) -> None:
-        self._example("retrieval", row.task, row.query, passages, grades, True, False, group, origin)
 
     def _example(self, kind: str, *values: object) -> None:
         self.kinds[kind] += 1
@@ -246,6 +269,15 @@ class _Intake:
             firsts.append(first)
             seconds.append(second)
             scores.append(row.score)
+
+    def judge(self) -> None:
+        """An example of each query of a benchmark, once all that is judged of it is there; the best come first."""
+        for (task, query), grades in self._judged.items():
+            kept = [at for at in grades if at != DROPPED]
+            passages = sorted(kept, key=grades.__getitem__, reverse=True)
+            origins = [self.queries.add(task, query, at) for at in passages if grades[at] > 0]
+            scores = [grades[at] for at in passages]
+            self._example("retrieval", task, query, passages, scores, True, False, -1, origins[0])
 
     def pair(self, negatives: int, seed: int) -> None:
         """Examples of the labelled texts and the pairs, once all are there.
@@ -303,24 +335,25 @@ def _digest(*texts: str) -> bytes:
     return hashlib.blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _is_storable(text: str) -> bool:
-    """Whether a text is UTF-8 without NUL, which other programs end a text at."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, as JSON can spell one
-        return False
+def _kept(passage: Passage) -> tuple[str, str]:
+    """Title and text as they are stored: a title alone is the text."""
+    return (passage.title, passage.text) if passage.text.strip() else ("", passage.title)
+
+
+def _readings(passage: Passage) -> tuple[str, ...]:
+    """All that may say what a benchmark says: the text, the title, and the two as a model reads them."""
+    title, text = _kept(passage)
+    return (text, title, f"{title}\n{text}") if title.strip() else (text,)
 
 
 def _said(row: Row) -> Iterator[str]:
     """The texts of a row."""
-    if isinstance(row, Passage):
-        yield row.text if row.text.strip() else row.title
-    elif isinstance(row, Retrieval):
+    if isinstance(row, Retrieval):
         yield row.query
-        for passage in (*row.positives, *row.negatives):
-            if isinstance(passage, Passage):
-                yield passage.text
-    elif isinstance(row, Labelled):
-        yield row.passage.text
+        passages = [passage for passage in (*row.positives, *row.negatives) if isinstance(passage, Passage)]
+    elif isinstance(row, Pair):
+        passages = [row.first, row.second]
     else:
-        yield from (row.first.text, row.second.text)
+        passages = [row if isinstance(row, Passage) else row.passage]
+    for passage in passages:
+        yield from _readings(passage)

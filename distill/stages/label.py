@@ -48,6 +48,8 @@ def label(
     judged = "likelihoods" in held.schema.names
     if scores != "similarities" and not judged:
         raise Refused(f"label: scores are {scores}, and {candidates} was not judged. Use similarities, or judge first.")
+    if fusion and not judged:
+        raise Refused(f"label: fusion is of judgements, and {candidates} was not judged. Leave it out, or judge first.")
     listed, similarities = tables.matrix(held["passages"]), tables.matrix(held["similarities"])
     seeds, seed_ranks = held["seed"].to_numpy(), held["seed_rank"].to_numpy()
     targets = similarities if scores == "similarities" else tables.matrix(held[scores])

@@ -81,6 +81,7 @@ class _Made:
 
 
 def _what(folder: Path) -> tuple[str, dict[str, Any]]:
+    artifact.require(folder)
     return str(artifact.read_json(folder / "recipe.json").get("verb")), artifact.facts(folder)
 
 

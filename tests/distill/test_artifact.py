@@ -370,3 +370,53 @@ def test_what_an_artifact_lacks_is_said_with_what_it_holds(tmp_path: Path) -> No
     assert artifact.holds(tmp_path / "a", "queries", "passages") == tmp_path / "a" / "passages"
     with pytest.raises(Refused, match="holds model, passages; needed queries or examples"):
         artifact.holds(tmp_path / "a", "queries", "examples")
+
+
+def test_files_that_the_step_did_not_write_are_named(tmp_path: Path) -> None:
+    """Harm: a part that was copied in by accident is read with the rest, and rows are there twice."""
+    repeat(text="a", out=tmp_path / "a")
+    table = tmp_path / "a" / "passages"
+    for ending in ("arrow", "json"):
+        shutil.copy(table / f"part-00000.{ending}", table / f"part-00007.{ending}")
+    with pytest.raises(Refused, match=r"part-00007\.arrow was not written by its step"):
+        artifact.require(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["logs/p.txt", "notes.tmp", "logs/.cache.tmp/p.txt"])
+def test_a_refused_step_leaves_the_users_own_files(name: str, tmp_path: Path) -> None:
+    """Harm: a slip in a setting deletes what somebody else kept in that folder."""
+    held = tmp_path / "mine" / name
+    held.parent.mkdir(parents=True)
+    held.write_text("mine")
+    with pytest.raises(Refused, match="which no step made"):
+        repeat(text="a", wrong=True, out=tmp_path / "mine")
+    assert [file.read_text() for file in (tmp_path / "mine").rglob("*") if file.is_file()] == ["mine"]
+
+
+def test_a_fault_of_ours_leaves_no_recipe_in_the_way(tmp_path: Path) -> None:
+    """Harm: after a traceback the corrected call is refused as another recipe's."""
+    with pytest.raises(ZeroDivisionError), artifact.claim(tmp_path / "a", {"verb": "a"}, {}, {}):
+        raise ZeroDivisionError
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "recipe.json"])
+def test_a_seal_that_is_gone_is_told_and_mended_by_again(name: str, tmp_path: Path) -> None:
+    """Harm: one lost file stops a whole run, with nothing that the user could do."""
+    repeat(text="a", out=tmp_path / "a")
+    (tmp_path / "a" / name).unlink()
+    with pytest.raises(Refused, match=f"{name} is missing|no recipe.json"):
+        artifact.require(tmp_path / "a")
+    artifact.remove(tmp_path / "a")
+    assert repeat(text="a", out=tmp_path / "a")["rows"] == 3
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    """Harm: what the link leads to is emptied."""
+    repeat(text="a", out=tmp_path / "a")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(Refused, match="is a link"):
+        repeat(text="b", out=tmp_path / "link")
+    with pytest.raises(Refused, match="is a link"):
+        artifact.remove(tmp_path / "link")
+    assert artifact.is_done(tmp_path / "a")

@@ -1,6 +1,8 @@
 """The door to model weights: what must not come in, and what must come in unchanged."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,44 @@ def test_the_packaged_language_model_speaks() -> None:
     with torch.no_grad():
         plain, backward = (float(model(rows, labels=rows).loss) for rows in (ids, turned))
     assert plain < 3.5 < backward
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{}"),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "nonsuch"}'),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", None),
+    ],
+)
+def test_a_broken_folder_is_one_sentence(name: str, content: str | None, encoder: Path, tmp_path: Path) -> None:
+    """Harm: a half-copied model ends in a traceback from three libraries below."""
+    from students import Encoder
+
+    folder = shutil.copytree(encoder, tmp_path / "model")
+    (folder / name).unlink()
+    if content:
+        (folder / name).write_text(content)
+    with pytest.raises(Refused, match=re.escape(str(folder))) as caught:
+        Encoder(str(folder))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_tokenizer_that_knows_more_than_its_model_is_refused(encoder: Path, tmp_path: Path) -> None:
+    """Harm: the first text with a late token, an hour into training, ends in an index error."""
+    from students import Encoder
+
+    bare = tmp_path / "model"
+    shutil.copytree(encoder, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((bare / "config.json").read_bytes())
+    (bare / "config.json").write_text(json.dumps(config | {"vocab_size": 20}))
+    with pytest.raises(Refused, match="tokens, its model 20"):
+        Encoder(str(bare))
+
+
+def test_a_revision_of_a_folder_is_refused(encoder: Path) -> None:
+    """Harm: somebody believes that a folder is pinned."""
+    with pytest.raises(Refused, match="revision 'main' is of a hub name"):
+        hub.locate(str(encoder), "main")

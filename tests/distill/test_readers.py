@@ -1,9 +1,12 @@
 """Readers against files written by hand; every fault of a file is one message with its place; PythonDocs' promises."""
 
 import json
+import math
+import os
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import datasets
 import jsonargparse
@@ -167,12 +170,101 @@ def test_faults_of_separated_values(tmp_path: Path) -> None:
     assert f"{file}, line 3: unexpected end of data" in refused(CSV(path=file))
 
 
+@pytest.mark.parametrize("reader", [JSONL, CSV, Parquet, TextFolder, BEIR])
+def test_a_pipe_or_a_device_is_refused(tmp_path: Path, reader: type[Reader]) -> None:
+    """Harm: the work waits for ever on a pipe that nobody writes to, or reads zeros without end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(Refused, match=f"{path} is"):
+            reader(path=path)
+
+
+def test_a_pipe_inside_a_benchmark_folder_is_refused(tmp_path: Path) -> None:
+    """Harm: as above, one level down."""
+    file = beir(tmp_path) / "corpus.jsonl"
+    file.unlink()
+    os.mkfifo(file)
+    assert f"{file} is a pipe or a device" in refused(BEIR(path=tmp_path))
+
+
+def test_a_file_for_a_folder_and_the_other_way(tmp_path: Path) -> None:
+    """Harm: a folder without texts is complained of where a file was named."""
+    file = write(tmp_path / "a.txt", "text")
+    with pytest.raises(Refused, match=r"a\.txt is not a folder"):
+        TextFolder(path=file)
+    with pytest.raises(Refused, match="is a folder. Needed: a file"):
+        JSONL(path=tmp_path)
+
+
+def test_a_long_value_between_others_is_read(tmp_path: Path) -> None:
+    """Harm: one text of a book's length, which `ingest` would drop and count, stops the whole file."""
+    file = write(tmp_path / "a.csv", f"text\nshort\n{'x' * 200_000}\n")
+    assert [len(row.text) for row in CSV(path=file).read()] == [5, 200_000]
+
+
+@pytest.mark.parametrize("delimiter", ["", "ab", '"', "\n"])
+def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
+    """Harm: a traceback out of the csv module, after other sources were read."""
+    with pytest.raises(Refused, match="^delimiter: .*needed: one character"):
+        CSV(path=tmp_path / "a.csv", delimiter=delimiter)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Harm: the last of the two is trained on, and which one that is depends on the program that wrote the file."""
+    file = write(tmp_path / "a.csv", "text,title,text\na,b,c\n")
+    assert refused(CSV(path=file)) == f"{file}: two columns are called 'text'. Rename one."
+    nameless = write(tmp_path / "b.csv", "text,,\na,,\n")  # what a spreadsheet leaves behind
+    assert [row.text for row in CSV(path=nameless).read()] == ["a"]
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), file)
+    assert refused(Parquet(path=file)) == f"{file}: two columns are called 'text'. Rename one."
+
+
+IDLE = [
+    ({"task": "Find"}, "task: 'Find' means nothing to passages"),
+    ({"scale": 1.0}, "scale: 1.0 means nothing to passages"),
+    ({"benchmark": True}, "benchmark: True means nothing to passages"),
+    ({"kind": "retrieval", "task": "t", "scale": 4.0}, "scale: 4.0 means nothing to retrieval"),
+    ({"kind": "clustering", "task": "t", "benchmark": True}, "benchmark: True means nothing to clustering"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), IDLE)
+def test_a_setting_that_does_nothing_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    """Harm: a forgotten `kind` turns a benchmark into passages without a question, and nobody is told."""
+    with pytest.raises(Refused, match=f"^{message}"):
+        JSONL(path=tmp_path / "a.jsonl", **settings)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_is_a_number_above_zero(tmp_path: Path, scale: float) -> None:
+    """Harm: every score is divided to zero, and no pair is alike."""
+    with pytest.raises(Refused, match="^scale: "):
+        JSONL(path=tmp_path / "a.jsonl", kind="sts", task="t", scale=scale)
+
+
+@pytest.mark.parametrize("text", ["lone \ud800", "nul \0"])
+def test_a_setting_that_no_table_can_hold_is_refused(tmp_path: Path, text: str) -> None:
+    """Harm: a traceback when the recipe or the table is written, after everything was read."""
+    file = tmp_path / "a.jsonl"
+    for make in (
+        lambda: JSONL(path=file, licence=text),
+        lambda: JSONL(path=file, kind="retrieval", task=text),
+        lambda: BEIR(path=file, task=text),
+        lambda: TextFolder(path=tmp_path, licence=text),
+        lambda: PythonDocs(split="test", packages=(), licence=text),
+        lambda: JSONL(path=tmp_path / text),
+    ):
+        with pytest.raises(Refused, match="is no UTF-8, or holds NUL"):
+            make()
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Harm: a traceback through three libraries for a mistyped path."""
     file = tmp_path / "nothing"
     for reader in (JSONL(path=file), CSV(path=file), Parquet(path=file), BEIR(path=file), TextFolder(path=file)):
         assert str(file) in refused(reader)
-    assert "cannot open" in refused(Datasets(folder=file))
+    assert f"{file}, train, after row 0: datasets cannot read it" in refused(Datasets(folder=file))
 
 
 def test_a_flipped_bit_in_a_parquet_file_is_noticed(tmp_path: Path) -> None:
@@ -215,7 +307,36 @@ def test_a_folder_of_data_files_is_opened_by_datasets(tmp_path: Path) -> None:
     rows = list(Datasets(folder=tmp_path / "folder", split="test").read())
     assert [row.text for row in rows] == ["a", "b"]
     assert rows[0].source == "folder"
-    assert "split 'validation'" in refused(Datasets(folder=tmp_path / "folder", split="validation"))
+    assert "folder, validation, after row 0" in refused(Datasets(folder=tmp_path / "folder", split="validation"))
+
+
+BROKEN = {
+    "a.csv": (b"text,title\na,b\nc,d,e\n", "ParserError: "),
+    "b.csv": (b"text\ncaf\xe9\n", "UnicodeDecodeError: "),
+    "c.zip": (b"no archive", "BadZipFile: "),
+    "d.jsonl": (b'{"text": "a"}\n{"text": \n', "ArrowInvalid: "),
+    "e.parquet": (b"PAR1 and no more", "ArrowInvalid: "),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_in_a_folder_of_data_files_is_told(tmp_path: Path, name: str) -> None:
+    """Harm: `datasets` finds the fault while rows are read, and the user a traceback through three libraries."""
+    content, fault = BROKEN[name]
+    write(tmp_path / name, content)
+    assert f"{tmp_path}, train, after row 0: datasets cannot read it ({fault}" in refused(Datasets(folder=tmp_path))
+
+
+def test_a_local_path_is_never_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: what lies here is looked for on the hub, or what lies here is read instead of the commit that was named."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data" / "README.md", "text")
+    with pytest.raises(Refused, match=r"data/README\.md is not a folder"):
+        Datasets(folder=Path("data/README.md"))
+    for name in ("data", "data/README.md"):
+        with pytest.raises(Refused, match=f"name: {name} is a file or a folder here.*`folder`"):
+            Datasets(name=name, revision="0" * 40)
+    assert str(tmp_path / "nothing") in refused(Datasets(folder=Path("nothing")))
 
 
 # ------------------------------------------------------------------------------------------------ folders
@@ -266,6 +387,18 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     assert f"{file}, line 2: not UTF-8" in refused(TextFolder(path=tmp_path))
 
 
+def test_a_file_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    """Harm: a traceback when the passages' ids are written."""
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    try:
+        file.write_text("text")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert refused(TextFolder(path=tmp_path)) == (
+        f"{tmp_path}: the file name 'caf\\udce9.txt' is not UTF-8. Rename the file."
+    )
+
+
 def beir(folder: Path, judged: str = "q1\td2\t1\nq1\td1\t2\nq1\td3\t0\n") -> Path:
     lines(
         folder / "corpus.jsonl",
@@ -308,6 +441,9 @@ BEIR_FAULTS = [
     ("q1\td1\t1\nq9\td1\t1\n", "line 3: no query 'q9' in the queries"),
     ("q1\td1\n", "line 2: 2 values for 3 columns"),
     ("q1\td1\thigh\n", "line 2: score 'high'"),
+    ("q1\td1\t1\nq1\td2\tnan\n", "line 3: score 'nan'"),
+    ("q1\td1\tinf\n", "line 2: score 'inf'"),
+    ("q1\td1\t1e300\n", "line 2: score '1e300'. Needed: a number, 1,000,000 at most"),
     ("", "no judgement of split 'test'"),
 ]
 
@@ -322,6 +458,24 @@ def test_a_benchmark_document_without_text_is_named(tmp_path: Path) -> None:
     """Harm: a field called otherwise is read as an empty corpus."""
     file = lines(beir(tmp_path) / "corpus.jsonl", {"_id": "d1", "body": "one"})
     assert f"{file}, line 1: no 'text'; there are: _id, body" in refused(BEIR(path=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["corpus", "queries"])
+def test_a_benchmark_text_that_is_no_text_is_named(tmp_path: Path, name: str) -> None:
+    """Harm: the model is measured on "['a', 'list']", spelt out."""
+    file = lines(beir(tmp_path) / f"{name}.jsonl", {"_id": "d1", "text": ["a", "list"]})
+    assert f"{file}, line 1: ['a', 'list'] in 'text'. Needed: text." in refused(BEIR(path=tmp_path))
+    lines(file, {"_id": "d1", "text": "a", "title": 3})
+    if name == "corpus":
+        assert f"{file}, line 1: 3 in 'title'. Needed: text." in refused(BEIR(path=tmp_path))
+
+
+def test_two_benchmark_queries_of_one_id_are_told_apart(tmp_path: Path) -> None:
+    """Harm: of two questions with one id the second vanishes, and its judgements count for the first."""
+    file = lines(beir(tmp_path) / "queries.jsonl", *({"_id": "q1", "text": text} for text in ("one?", "one?", "two?")))
+    assert refused(BEIR(path=tmp_path)).startswith(f"{file}, line 3: id 'q1' came before with another text.")
+    lines(file, {"_id": "q1", "text": "one?"}, {"_id": "q1", "text": "one?"})
+    assert [row.query for row in BEIR(path=tmp_path).read() if isinstance(row, Retrieval)] == ["one?"]
 
 
 # ------------------------------------------------------------------------------------------------ PythonDocs
@@ -475,7 +629,7 @@ def ingest(*, sources: tuple[Reader, ...]) -> None:
 def test_readers_are_named_by_class_path(tmp_path: Path) -> None:
     """Harm: an experiment file cannot name a reader, or a misspelt setting is passed over."""
     parser = jsonargparse.auto_parser(ingest, as_positional=False, exit_on_error=False)
-    jsonl = {"class_path": "distill.readers.JSONL", "init_args": {"path": str(tmp_path), "columns": {"text": "body"}}}
+    jsonl = {"class_path": "distill.readers.JSONL", "init_args": {"path": str(tmp_path / "a"), "columns": {"text": "body"}}}
     docs = {"class_path": "distill.readers.PythonDocs", "init_args": {"split": "test", "packages": ["numpy"]}}
     parsed = parser.instantiate(parser.parse_object({"sources": [jsonl, docs]}))
     assert parsed.sources[0] == JSONL(path=tmp_path, columns={"text": "body"})

@@ -180,7 +180,7 @@ def test_options_that_came_later_count_as_their_defaults_at_any_depth(tmp_path: 
     assert [line.partition(":")[0] for line in found] == [
         "settings.limit",
         "settings.model.init_args.width",
-        "settings.sources",
+        "settings.sources[0].scale",
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from distill import artifact, tables
 from distill.errors import Refused
-from distill.readers import BEIR, JSONL, Reader
+from distill.readers import BEIR, JSONL, Reader, TextFolder
 from distill.stages import ingest as module
 from distill.stages.ingest import ingest
 
@@ -83,6 +83,42 @@ def test_a_benchmark_keeps_every_grade_in_one_row(tmp_path: Path) -> None:
         ([0, 1], []),
         ([2, 1], []),
     ]
+
+
+@pytest.mark.parametrize("at_once", [1, 4096])
+def test_a_question_in_several_rows_of_a_benchmark_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Harm: of a question with three answers three queries are made, each of which counts two answers as wrong."""
+    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    flat = [("q", "one", ["two"]), ("other", "three"), ("q", "two", ["four"]), ("q", "three"), ("q", "one")]
+    ingest(sources=(retrieval(tmp_path / "a.jsonl", *flat, benchmark=True),), out=tmp_path / "out")
+    texts = [row["text"] for row in rows(tmp_path / "out", "passages")]
+    first, second = rows(tmp_path / "out", "examples")
+    judged = dict(zip([texts[at] for at in first["passages"]], first["scores"], strict=True))
+    assert (first["query"], judged) == ("q", {"one": 1, "two": 1, "three": 1, "four": 0})
+    assert texts[first["passages"][-1]] == "four"
+    assert (second["query"], [texts[at] for at in second["passages"]], second["scores"]) == ("other", ["three"], [1])
+    queries = rows(tmp_path / "out", "queries")
+    assert [(row["query"], texts[row["seed"]]) for row in queries] == [
+        ("q", "one"),
+        ("q", "two"),
+        ("q", "three"),
+        ("other", "three"),
+    ]
+    assert (first["origin"], second["origin"]) == (0, 3)
+
+
+def test_one_question_of_two_tasks_stays_two(tmp_path: Path) -> None:
+    """Harm: what answers a question under one instruction is counted as its answer under another."""
+    sources = [
+        JSONL(path=lines(tmp_path / f"{task}.jsonl", {"query": "q", "positive": task}), kind="retrieval", task=task,
+              benchmark=True)
+        for task in ("a", "b")
+    ]  # fmt: skip
+    ingest(sources=tuple(sources), out=tmp_path / "out")
+    found = [(row["task"], row["passages"]) for row in rows(tmp_path / "out", "examples")]
+    assert found == [("a", [0]), ("b", [1])]
 
 
 def test_labelled_texts_share_rows_with_passages(tmp_path: Path) -> None:
@@ -181,6 +217,47 @@ def test_a_benchmark_is_kept_out(tmp_path: Path) -> None:
         "query in a benchmark, word for word": 1,
         "query without a passage left": 2,
     }
+
+
+def test_a_benchmark_in_a_title_is_kept_out(tmp_path: Path) -> None:
+    """Harm: a model reads the title before the text, and so the benchmark's answer or question with it."""
+    benchmark = JSONL(path=lines(tmp_path / "b.jsonl", {"title": "On foxes", "text": "They sleep."}))
+    asked = retrieval(tmp_path / "q.jsonl", ("where does the fox sleep?", LONG), benchmark=True)
+    ingest(sources=(benchmark, asked), out=tmp_path / "benchmark")
+    corpus = [
+        {"title": LONG, "text": "A passage under a title that is the benchmark's answer."},
+        {"title": "Where does the fox sleep?", "text": "A passage under a question of the benchmark."},
+        {"title": "", "text": "On foxes: they sleep."},
+        {"title": LONG[: len(LONG) // 2], "text": LONG[len(LONG) // 2 :]},
+        {"title": LONG, "text": ""},
+        {"title": "On foxes", "text": "They hunt."},
+        {"title": " ", "text": "Nothing of it."},
+    ]
+    source = JSONL(path=lines(tmp_path / "c.jsonl", *corpus))
+    facts = ingest(sources=(source,), exclude=(tmp_path / "benchmark",), out=tmp_path / "out")
+    assert [row["text"] for row in rows(tmp_path / "out", "passages")] == ["They hunt.", "Nothing of it."]
+    assert facts["dropped"] == {
+        "passage in a benchmark, in part": 0,
+        "passage in a benchmark, word for word": 5,
+    }
+
+
+def test_an_id_that_no_table_can_hold_is_named(tmp_path: Path) -> None:
+    """Harm: a traceback when the part is written, 50,000 rows after the faulty one."""
+    file = lines(tmp_path / "p.jsonl", {"key": "a", "text": "one"}, {"key": "lone \ud800", "text": "two"})
+    assert f"{file}, line 2: id 'lone \\ud800' is no UTF-8" in refusal(tmp_path, JSONL(path=file))
+
+
+@pytest.mark.parametrize("out", ["docs/runs/corpus", "docs"])
+def test_an_output_inside_the_folder_that_is_read_is_refused(tmp_path: Path, out: str) -> None:
+    """Harm: the first run goes well, and every one after it is refused for a folder that nobody touched."""
+    (tmp_path / "docs").mkdir()
+    source = TextFolder(path=tmp_path / "docs")
+    with pytest.raises(Refused, match=rf"docs, which TextFolder reads, holds the output .*{out}"):
+        ingest(sources=(source,), out=tmp_path / out)
+    (tmp_path / "docs").mkdir(exist_ok=True)
+    (tmp_path / "docs" / "a.md").write_text("text")
+    ingest(sources=(source,), out=tmp_path / "docs-out")
 
 
 def test_rows_of_another_artifact_are_refused(tmp_path: Path) -> None:
