@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,17 @@ OUTSIDE = ("out", "runtime")
 
 
 def fingerprint(recipe: Mapping[str, object]) -> str:
-    """SHA-256 of a recipe, as hexadecimal."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    """SHA-256 of a recipe, as hexadecimal.
+
+    Raises:
+        Refused: A setting holds half a character, which no file can.
+    """
+    try:
+        text = json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        around = str(error.object)[max(0, error.start - 30) : error.end].encode("ascii", "backslashreplace").decode()
+        raise Refused(f"a setting is no valid text at ...{around}. Write the character whole.") from error
+    return hashlib.sha256(text).hexdigest()
 
 
 State = tuple[tuple[Path, int, int], ...]
@@ -40,7 +50,7 @@ def _bytes_of(path: Path, state: State) -> str:
     """SHA-256 of a file, or of a folder's files and their relative names."""
     total = hashlib.sha256()
     for file, _, _ in state:
-        total.update(file.relative_to(path).as_posix().encode() + b"\0")
+        total.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()

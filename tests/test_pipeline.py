@@ -132,7 +132,7 @@ def test_what_was_made_from_other_bytes_is_stale(own: Path, capsys: pytest.Captu
     said = capsys.readouterr()
     assert f"{own / 'candidates'} is stale: query_vectors was made again with other bytes since." in said.err
     assert "Traceback" not in said.err
-    assert run(own, "--again", "candidates", "student_1", "student_2", "--only", "candidates", "judgements") == 1
+    assert run(own, "--again", "candidates", "--only", "candidates", "judgements") == 1
     said = capsys.readouterr()
     assert f"{own / 'judgements'} is stale: candidates was made again with other bytes since." in said.err
 

@@ -192,7 +192,7 @@ def test_a_file_for_a_folder_and_the_other_way(tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "text")
     with pytest.raises(Refused, match=r"a\.txt is not a folder"):
         TextFolder(path=file)
-    with pytest.raises(Refused, match="is a folder. Needed: a file"):
+    with pytest.raises(Refused, match=r"is a folder\. Needed: a file"):
         JSONL(path=tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_a_long_value_between_others_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", ["", "ab", '"', "\n"])
 def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
     """Harm: a traceback out of the csv module, after other sources were read."""
-    with pytest.raises(Refused, match="^delimiter: .*needed: one character"):
+    with pytest.raises(Refused, match=r"^delimiter: .*needed: one character"):
         CSV(path=tmp_path / "a.csv", delimiter=delimiter)
 
 
@@ -239,7 +239,7 @@ def test_a_setting_that_does_nothing_is_refused(tmp_path: Path, settings: dict[s
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
 def test_a_scale_is_a_number_above_zero(tmp_path: Path, scale: float) -> None:
     """Harm: every score is divided to zero, and no pair is alike."""
-    with pytest.raises(Refused, match="^scale: "):
+    with pytest.raises(Refused, match=r"^scale: "):
         JSONL(path=tmp_path / "a.jsonl", kind="sts", task="t", scale=scale)
 
 
@@ -629,10 +629,11 @@ def ingest(*, sources: tuple[Reader, ...]) -> None:
 def test_readers_are_named_by_class_path(tmp_path: Path) -> None:
     """Harm: an experiment file cannot name a reader, or a misspelt setting is passed over."""
     parser = jsonargparse.auto_parser(ingest, as_positional=False, exit_on_error=False)
-    jsonl = {"class_path": "distill.readers.JSONL", "init_args": {"path": str(tmp_path / "a"), "columns": {"text": "body"}}}
+    file = tmp_path / "a.jsonl"
+    jsonl = {"class_path": "distill.readers.JSONL", "init_args": {"path": str(file), "columns": {"text": "body"}}}
     docs = {"class_path": "distill.readers.PythonDocs", "init_args": {"split": "test", "packages": ["numpy"]}}
     parsed = parser.instantiate(parser.parse_object({"sources": [jsonl, docs]}))
-    assert parsed.sources[0] == JSONL(path=tmp_path, columns={"text": "body"})
+    assert parsed.sources[0] == JSONL(path=file, columns={"text": "body"})
     assert parsed.sources[1] == PythonDocs(split="test", packages=("numpy",))
     jsonl["init_args"]["colums"] = {"text": "body"}
     with pytest.raises(jsonargparse.ArgumentError, match="colums"):

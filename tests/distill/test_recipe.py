@@ -123,6 +123,12 @@ def test_settings_survive_the_file_they_are_written_to(tmp_path: Path) -> None:
     assert recipe.fingerprint(back) == recipe.fingerprint(built)
 
 
+def test_half_a_character_is_refused() -> None:
+    """Harm: a setting that JSON can spell and no file can hold ends in a traceback."""
+    with pytest.raises(Refused, match="no valid text at"):
+        recipe.fingerprint({"settings": {"task": "find \ud800"}})
+
+
 def test_only_a_base_names_a_folder(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Harm: a prompt that is called like a folder here changes with it, or is too long for a name."""
     monkeypatch.chdir(tmp_path)

@@ -177,7 +177,7 @@ def test_fp32_that_misses_its_gate_leaves_nothing(run: Path) -> None:
     """A folder that gives other vectors than the student would look like a finished export."""
     out = run / "impossible"
     with pytest.raises(Refused, match=r"does not give the student's vectors.*Nothing was exported"):
-        export(model=run / "student", precision="fp32", gates=Gates(difference=-1.0), out=out)
+        export(model=run / "student", precision="fp32", gates=Gates(difference=0.0), out=out)
     assert not artifact.is_done(out) and not (out / "model").exists()
     assert not list(out.glob(".*.tmp"))
 
