@@ -24,10 +24,10 @@ class Share:
 
 
 SHARES = {
-    "train": Share(0.42, 0.40),
+    "train": Share(0.27, 0.40),
     "embed": Share(0.50, 0.40),
-    "read": Share(0.32, 0.40),
-    "write": Share(0.18, 0.01),
+    "read": Share(0.42, 0.40),
+    "write": Share(0.23, 0.01),
     "search": Share(0.38, 0.0),  # on the processor alone
 }
 """Kinds of work: training; embedding; a language model's reading of prompts; its writing, token by token, which

@@ -10,9 +10,9 @@ from distill.estimate.sizes import BYTES_A_TOKEN, KEPT, QUERY, TASK, Plan, Step,
 from distill.objective import Objective, Schedule
 from distill.runtime import Runtime, cores
 
-LATENCY = 10.0
+LATENCY = 5.0
 """Seconds at most for one model's latency on one core."""
-EXPORT = 45.0
+EXPORT = 15.0
 """Seconds: tracing takes most of them, whatever the model's size."""
 TEXTS_A_SECOND = 5000.0
 """Read and checked by `ingest`."""
