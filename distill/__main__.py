@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.complain("interrupted; run the same command again to go on.")
         return 130
     except Exception as error:
-        from distill.experiment import outside
+        from distill.running import outside
 
         if not (said := outside(error)):
             raise
@@ -71,42 +71,21 @@ def _experiment(command: str, given: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"distill {command}")
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("file", type=Path, help="the experiment")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="STEP",
-        help="these steps alone; their inputs must be finished",
-    )
+    parser.add_argument("--only", **several, metavar="STEP", help="these steps alone; their inputs must be finished")
     parser.add_argument("--from", dest="start", metavar="STEP", help="take the steps before this one as they are")
     parser.add_argument("--set", **several, metavar="STEP.key=value", help="as if written in the file")
-    parser.add_argument(
-        "--allow",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="PACKAGE",
-        help="packages whose classes the file may name",
-    )
+    parser.add_argument("--allow", **several, metavar="PACKAGE", help="packages whose classes the file may name")
     if command == "run":
-        parser.add_argument(
-            "--again",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="STEP",
-            help="delete these steps' folders first, make them anew",
-        )
+        parser.add_argument("--again", **several, metavar="STEP", help="delete these steps first, make them anew")
     options = parser.parse_args(given)
-    from distill import experiment, models
+    from distill import experiment, models, running
 
     models.allowed.extend(f"{package}." for package in options.allow)
     loaded = experiment.load(options.file, options.set)
     if command == "plan":
-        experiment.plan(loaded, options.only, options.start)
+        running.plan(loaded, options.only, options.start)
         return 0
-    return 0 if experiment.run(loaded, options.only, options.start, options.again) else 1
+    return 0 if running.run(loaded, options.only, options.start, options.again) else 1
 
 
 def _show(given: list[str]) -> int:

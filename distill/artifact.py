@@ -9,15 +9,14 @@ queries/                 one step
 """
 
 import fcntl
-import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from distill import files
 from distill import recipe as recipes
 from distill.errors import Refused
 
@@ -29,52 +28,7 @@ WORKING = ("checkpoints", "logs", "tokens")
 MAKERS = ("inputs.json", "recipe.json")
 """What says whose work a folder holds, in the order in which they are written, and deleted."""
 
-_LEFTOVER = re.compile(r"(^|/)\.[^/]+\.\d+\.tmp(/|$)")
-"""What `replacing` leaves when it is killed."""
-
 _verified: set[tuple[str, str]] = set()  # folders whose hashes this process has compared: once is enough
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Write all of a file or a folder, or nothing.
-
-    Yields a name beside the target to write to (never in another file system, where a rename
-    is a copy); what was written is flushed, renamed, and the parent flushed.
-    """
-    part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        yield part
-        for file in [part, *part.rglob("*")] if part.is_dir() else [part]:
-            _flush(file)
-        if target.is_dir():
-            shutil.rmtree(target)
-        part.replace(target)
-        _flush(target.parent)  # without it a power cut may undo the rename
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        part.unlink(missing_ok=True)
-
-
-def write_json(file: Path, value: object) -> None:
-    """Write JSON, all of it or nothing."""
-    with replacing(file) as part:
-        part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(file: Path) -> dict[str, object]:
@@ -97,7 +51,7 @@ def read_json(file: Path) -> dict[str, object]:
 def _contents(out: Path) -> dict[str, dict[str, object]]:
     """Size and SHA-256 of each lasting file, by relative name."""
     return {
-        file.relative_to(out).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)}
+        file.relative_to(out).as_posix(): {"bytes": file.stat().st_size, "sha256": files.digest(file)}
         for file in sorted(_lasting(out))
     }
 
@@ -116,8 +70,8 @@ def fingerprint(folder: Path) -> str:
 
 def version(folder: Path) -> str:
     """Digest of a finished artifact's manifest: the bytes it holds, not only what should have made them."""
-    read_json(folder / "manifest.json")
-    return digest(folder / "manifest.json")
+    read_json(folder / "manifest.json")  # refuses one that is missing or damaged
+    return files.digest(folder / "manifest.json")
 
 
 def is_artifact(folder: Path) -> bool:
@@ -222,13 +176,12 @@ def claim(
             return
         if not is_artifact(out):
             _refuse_foreign(out)
-        for leftover in [file for file in out.rglob(".*.tmp") if _LEFTOVER.search(file.name)]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        files.sweep(out)
         if is_artifact(out) and not resumes:
             _clear_work(out)
         if not is_artifact(out):
-            write_json(out / "inputs.json", {name: version(folder) for name, folder in inputs.items()})
-            write_json(out / "recipe.json", recipe)
+            files.write_json(out / "inputs.json", {name: version(folder) for name, folder in inputs.items()})
+            files.write_json(out / "recipe.json", recipe)
         try:
             yield True
         except Exception:
@@ -248,7 +201,7 @@ def _refuse_foreign(out: Path) -> None:
     """Refuse to work in a folder of other things: the manifest would list them, the next step read them."""
     ours = (".lock", "inputs.json", "logs/error.txt")
     names = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if not file.is_dir())
-    held = [name for name in names if name not in ours and not _LEFTOVER.search(name)]
+    held = [name for name in names if name not in ours and not files.LEFTOVER.search(name)]
     if held:
         (out / ".lock").unlink(missing_ok=True)
         raise Refused(f"{out} holds {held[0]}, which no step made. Give the step an empty folder, or a new one.")
@@ -282,8 +235,8 @@ def _clear_work(out: Path) -> None:
 
 def finish(out: Path, facts: Facts) -> None:
     """List what the folder holds, then mark it complete: `done.json` is its last file."""
-    write_json(out / "manifest.json", _contents(out))
-    write_json(out / "done.json", facts)
+    files.write_json(out / "manifest.json", _contents(out))
+    files.write_json(out / "done.json", facts)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only to resume this very work
 
 
@@ -320,7 +273,7 @@ def _is_unharmed(file: Path, entry: object, *, hashed: bool) -> bool:
     """Whether a file is what the manifest says; its bytes are read unless they were hashed before."""
     if not isinstance(entry, dict) or not file.is_file() or file.stat().st_size != entry.get("bytes"):
         return False
-    return hashed or digest(file) == entry.get("sha256")
+    return hashed or files.digest(file) == entry.get("sha256")
 
 
 def holds(folder: Path, *names: str) -> Path:
@@ -350,13 +303,6 @@ def check_refers(holder: Path, table: str, target: Path) -> None:
         raise Refused(
             f"{holder} counts rows of another table of {table} than {target}. Give it the {table} it was made with."
         )
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, all of it or nothing; its folder is made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def remove(out: Path) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from distill import artifact, recipe
+from distill import artifact, files, recipe
 from distill.errors import Refused
 from distill.interfaces import Embedder, LanguageModel
 
@@ -46,7 +46,7 @@ def class_path(model: object) -> str:
 
 def save(model: Embedder, out: Path) -> None:
     """Write a model into its artifact, all of it or nothing."""
-    with artifact.replacing(out / "model") as folder:
+    with files.replacing(out / "model") as folder:
         folder.mkdir()
         model.save(folder)
         (folder / "class.json").write_text(json.dumps({"class_path": class_path(model)}) + "\n")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from distill import artifact
+from distill import artifact, files
 from distill.errors import Refused
 
 if TYPE_CHECKING:
@@ -144,13 +144,13 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     file = _part(folder, part, "arrow")
     with (
-        artifact.replacing(file) as temporary,
+        files.replacing(file) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
         writer.write_table(table, max_chunksize=65536)
-    size = {"rows": table.num_rows, "bytes": file.stat().st_size, "sha256": artifact.digest(file)}
-    artifact.write_json(_part(folder, part, "json"), dict(note or {}) | size)
+    size = {"rows": table.num_rows, "bytes": file.stat().st_size, "sha256": files.digest(file)}
+    files.write_json(_part(folder, part, "json"), dict(note or {}) | size)
 
 
 def _table(schema: pa.Schema, columns: Mapping[str, object]) -> pa.Table:
@@ -265,7 +265,7 @@ def to_parquet(folder: Path, target: Path) -> list[Path]:
     written = []
     for table in sorted({file.parent for file in folder.glob("*/part-*.arrow")}):
         file = target / f"{table.name}.parquet"
-        with artifact.replacing(file) as part:
+        with files.replacing(file) as part:
             pq.write_table(opened(table), part, compression="zstd", write_page_checksum=True)
         written.append(file)
     return written

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill import artifact
+from distill import files
 from distill.interfaces import Embedder, TokenRows
 
 Texts = tuple[Sequence[str], Sequence[str] | None]
@@ -22,7 +22,7 @@ def tokenized(folder: Path, embedder: Embedder, chunks: Iterable[Texts]) -> Toke
     """
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with artifact.replacing(folder) as part:
+        with files.replacing(folder) as part:
             part.mkdir()
             _write(part, embedder, chunks)
     starts = np.load(folder / "starts.npy", mmap_mode="r")

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from distill.artifact import digest, replacing
 from distill.console import bar, say
 from distill.errors import Refused
+from distill.files import digest, replacing
 from distill.runtime import cores
 
 

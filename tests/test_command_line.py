@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact, experiment, recipe, stages
+from distill import artifact, experiment, recipe, running, stages
 from distill.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +193,7 @@ def test_work_of_an_older_recipe_stays_what_the_rest_was_made_from(file: Path) -
             text = text.replace(one, other)
         (folder / "recipe.json").write_text(text)
         then[now] = artifact.fingerprint(folder)
-    decided = experiment.decide(experiment.load(file))
+    decided = running.decide(experiment.load(file))
     assert {name: decision.what for name, decision in decided.items()} == dict.fromkeys(STEPS, "done")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from distill import artifact
+from distill import files
 from distill.errors import Refused
 
 
@@ -20,7 +20,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Write, flush, rename."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with artifact.replacing(Path(path)) as part:
+        with files.replacing(Path(path)) as part:
             torch.save(checkpoint, part)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:  # noqa: ANN401

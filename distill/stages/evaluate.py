@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import artifact, console, tables
+from distill import artifact, console, files, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
@@ -85,7 +85,7 @@ def evaluate(
         columns = dict(zip(tables.RESULTS.names, zip(*rows, strict=True), strict=True))
         tables.write(out / "results", tables.RESULTS, columns, part=part, note={"model": name, "costs": costs})
     summary = _summary(out / "results", benchmark, teacher, resamples, seed)
-    artifact.write_json(out / "metrics.json", summary)
+    files.write_json(out / "metrics.json", summary)
     facts = _facts(summary)
     return facts | {
         "dropped": benchmark.dropped,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from distill import artifact, console, tables
+from distill import console, files, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.runtime import cores
@@ -91,7 +91,7 @@ def export(
     parts = portable.parts(student)
     steps = card.lineage(model)
     seconds: dict[str, float] = {}
-    with artifact.replacing(out / "model") as folder, console.bar("export", 3) as bar:
+    with files.replacing(out / "model") as folder, console.bar("export", 3) as bar:
         folder.mkdir()
         with _timed("write", seconds, bar):
             _write(parts, folder)
@@ -223,7 +223,7 @@ def _missed(found: Mapping[str, float], gates: Gates) -> list[str]:
 def _facts(
     parts: "Portable", folder: Path, parity: Mapping[str, object], int8: Mapping[str, object] | None, texts: int
 ) -> dict[str, object]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    written = sorted(file for file in folder.rglob("*") if file.is_file())
     return {
         "dim": parts.dim,
         "length": parts.length,
@@ -231,12 +231,12 @@ def _facts(
         "texts": texts,
         "parity": parity,
         "int8": int8,
-        "bytes": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},
+        "bytes": {file.relative_to(folder).as_posix(): file.stat().st_size for file in written},
     }
 
 
 def _write_manifest(folder: Path) -> None:
     """List every file with its SHA-256, for those who get the folder without the artifact around it."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    listed = {file.relative_to(folder).as_posix(): artifact.digest(file) for file in files}
-    artifact.write_json(folder / "manifest.json", listed)
+    written = sorted(file for file in folder.rglob("*") if file.is_file())
+    listed = {file.relative_to(folder).as_posix(): files.digest(file) for file in written}
+    files.write_json(folder / "manifest.json", listed)

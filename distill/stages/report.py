@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import artifact, findings, tables
+from distill import artifact, files, findings, tables
 from distill.artifact import Facts
 from distill.console import duration
 from distill.errors import Refused
@@ -59,14 +59,14 @@ def report(
         verdicts = {claim: verdict for claim, (verdict, _) in said.items()}
         page = Page(*findings.title(metrics, students))
         page.sections.extend(findings.sections(metrics, students, list(said.values())))
-        artifact.write_json(out / "metrics.json", metrics)
+        files.write_json(out / "metrics.json", metrics)
     page.sections.append(Section("Training", _training(made)))
     page.sections.append(Section("Data and scores", _data(made)))
     page.sections.append(Section("Relabelled rows", _samples(made, samples)))
     page.sections.append(Section("Provenance", _provenance(made)))
     page.sections.extend(Section(f"All facts of {each.folder.name}", [_all_facts(each)], folded=True) for each in made)
     for name, text in (("report.html", page.html()), ("report.md", page.markdown())):
-        with artifact.replacing(out / name) as part:
+        with files.replacing(out / name) as part:
             part.write_text(text, encoding="utf-8")
     return {"artifacts": [each.folder.name for each in made], "verdicts": verdicts, "opens": "report.html"}
 

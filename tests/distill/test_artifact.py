@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact, tables
+from distill import artifact, files, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.stages import stage
@@ -31,7 +31,7 @@ def repeat(*, text: str, parts: int = 3, source: Path | None = None, wrong: bool
         calls.append(f"{text}{part}")
         columns = {"source": ["made"], "key": [str(part)], "title": [""], "text": [f"{text} {part}"]}
         tables.write(out / "passages", tables.PASSAGES, columns, part=part, note={"dropped": 0})
-    artifact.write_text(out / "model" / "notes.txt", text * 100)
+    files.write_text(out / "model" / "notes.txt", text * 100)
     return {"rows": parts, "refers": {"passages": artifact.fingerprint(source or out)}}
 
 
@@ -159,7 +159,7 @@ def test_a_refusal_keeps_what_was_committed(tmp_path: Path) -> None:
     for kept in ("checkpoints/last.ckpt", "passages/part-00000.json"):
         out = tmp_path / kept.partition("/")[0]
         with pytest.raises(Refused), artifact.claim(out, {"verb": "a"}, {}, {}):
-            artifact.write_text(out / kept, "{}")
+            files.write_text(out / kept, "{}")
             raise Refused("stopped by a signal")
         assert (out / kept).is_file() and artifact.is_artifact(out) and not artifact.is_done(out)
 
@@ -171,11 +171,11 @@ def test_work_that_cannot_go_on_begins_anew(tmp_path: Path) -> None:
         pytest.raises(Refused, match="late"),
         artifact.claim(tmp_path / "out", made, {}, {}, resumes=False),
     ):
-        artifact.write_text(tmp_path / "out" / "passages" / "part-00000.json", "{}")
+        files.write_text(tmp_path / "out" / "passages" / "part-00000.json", "{}")
         raise Refused("late")
     assert not (tmp_path / "out").exists()
     with pytest.raises(KeyboardInterrupt), artifact.claim(tmp_path / "out", made, {}, {}, resumes=False):
-        artifact.write_text(tmp_path / "out" / "passages" / "part-00000.json", "{}")
+        files.write_text(tmp_path / "out" / "passages" / "part-00000.json", "{}")
         raise KeyboardInterrupt
     with artifact.claim(tmp_path / "out", made, {}, {}, resumes=False):
         assert not (tmp_path / "out" / "passages").exists()
@@ -291,7 +291,7 @@ def test_folders_may_be_moved_and_renamed(tmp_path: Path) -> None:
 
 HOLDER = """
 import pathlib, sys, time
-from distill import artifact
+from distill import artifact, files
 with artifact.claim(pathlib.Path(sys.argv[1]), {"verb": "hold"}, {}, {}):
     print("held", flush=True)
     time.sleep(60)
@@ -315,12 +315,12 @@ def test_two_processes_cannot_write_one_artifact(tmp_path: Path) -> None:
 
 KILLED_WHILE_WRITING = """
 import pathlib, sys
-from distill import artifact
+from distill import artifact, files
 print("ready", flush=True)
 number = 0
 while True:
     number += 1
-    artifact.write_json(pathlib.Path(sys.argv[1]), {"number": number, "filling": "x" * 100_000})
+    files.write_json(pathlib.Path(sys.argv[1]), {"number": number, "filling": "x" * 100_000})
 """
 
 
@@ -340,13 +340,13 @@ def test_a_file_killed_while_written_is_the_old_or_the_new_one(tmp_path: Path) -
 
 def test_a_folder_is_replaced_whole_or_kept_out(tmp_path: Path) -> None:
     """Harm: an exception while a model is saved leaves half a model under its name, or rubbish beside it."""
-    with pytest.raises(RuntimeError), artifact.replacing(tmp_path / "model") as part:
+    with pytest.raises(RuntimeError), files.replacing(tmp_path / "model") as part:
         part.mkdir()
         (part / "weights").write_text("half")
         raise RuntimeError("disk full")
     assert list(tmp_path.iterdir()) == []
     for content in ("old", "new"):
-        with artifact.replacing(tmp_path / "model") as part:
+        with files.replacing(tmp_path / "model") as part:
             part.mkdir()
             (part / content).write_text(content)
     assert [file.name for file in (tmp_path / "model").iterdir()] == ["new"]
@@ -356,9 +356,9 @@ def test_working_folders_are_no_part_of_the_result(tmp_path: Path) -> None:
     """Harm: two artifacts with the same result count as different because of their logs."""
     for name in ("a", "b"):
         with artifact.claim(tmp_path / name, {"verb": "a"}, {}, {}):
-            artifact.write_text(tmp_path / name / "model" / "weights", "1")
+            files.write_text(tmp_path / name / "model" / "weights", "1")
             for working in artifact.WORKING:
-                artifact.write_text(tmp_path / name / working / "file", name)
+                files.write_text(tmp_path / name / working / "file", name)
             artifact.finish(tmp_path / name, {"seconds": name})
     assert artifact.version(tmp_path / "a") == artifact.version(tmp_path / "b")
     assert not (tmp_path / "a" / "checkpoints").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill import artifact, estimate, experiment, stages, tables
+from distill import artifact, estimate, experiment, running, stages, tables
 from distill.errors import Refused
 from distill.estimate import Cost, machine, sizes, work
 from distill.estimate.machine import Machine
@@ -268,7 +268,7 @@ def test_the_reference_is_planned_without_a_network(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     held = experiment.load(Path(__file__).parents[2] / "configs" / "reference.yaml")
-    experiment.plan(held)
+    running.plan(held)
     assert "8 x H100" in " ".join(capsys.readouterr().out.split())
     costs = estimate.costs(held.steps, list(held.steps))
     assert [name for name, cost in costs.items() if cost.rows is None or cost.seconds is None] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact, recipe, stages
+from distill import artifact, files, recipe, stages
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.objective import Objective, Schedule
@@ -116,7 +116,7 @@ def test_settings_survive_the_file_they_are_written_to(tmp_path: Path) -> None:
     """Harm: a tuple comes back from JSON as a list, and a finished step is refused for it."""
     settings = {"kinds": ("retrieval", "sts"), "objective": Objective(kl=1.0), "rates": (2e-5, 0.1), "name": "ünïcode"}
     built = recipe.build("train", 1, settings, {})
-    artifact.write_json(tmp_path / "recipe.json", built)
+    files.write_json(tmp_path / "recipe.json", built)
     back = artifact.read_json(tmp_path / "recipe.json")
     assert back == built
     assert recipe.differences(back, built) == []

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distill import artifact, tables
+from distill import artifact, files, tables
 from distill.errors import Refused
 
 QUERIES = {"task": ["t", "", "t"], "query": ["a", "b", "ümläut 猫"], "seed": [2, 0, 1]}
@@ -101,7 +101,7 @@ def test_a_note_cannot_say_another_size(tmp_path: Path) -> None:
     tables.write(tmp_path, tables.QUERIES, QUERIES, note=note)
     told = tables.notes(tmp_path)[0]
     file = tmp_path / "part-00000.arrow"
-    assert told == {"rows": 3, "sha256": artifact.digest(file), "bytes": file.stat().st_size, "dropped": 7}
+    assert told == {"rows": 3, "sha256": files.digest(file), "bytes": file.stat().st_size, "dropped": 7}
 
 
 def test_what_scores_mean_is_kept(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_no_rows_are_refused(tmp_path: Path) -> None:
 def test_the_parquet_copy_is_equal(tmp_path: Path) -> None:
     """Harm: what is given to other programs is not what was trained on."""
     folder = finished(tmp_path / "a")
-    files = tables.to_parquet(folder, tmp_path / "copy")
-    assert [file.name for file in files] == ["queries.parquet", "vectors.parquet"]
-    for file in files:
+    copies = tables.to_parquet(folder, tmp_path / "copy")
+    assert [file.name for file in copies] == ["queries.parquet", "vectors.parquet"]
+    for file in copies:
         assert pq.read_table(file, page_checksum_verification=True).equals(tables.read(folder, file.stem))
 
 

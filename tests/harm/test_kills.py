@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact
+from distill import files
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def work(arguments: list[str], dies_after: int, largest: int, seconds: float, sa
 
 
 def _die(after: int) -> None:
-    original, left = artifact.replacing, after
+    original, left = files.replacing, after
 
     @contextlib.contextmanager
     def replacing(target: Path) -> Iterator[Path]:
@@ -70,7 +70,7 @@ def _die(after: int) -> None:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    artifact.replacing = replacing
+    files.replacing = replacing
 
 
 @pytest.fixture(scope="module", autouse=True)

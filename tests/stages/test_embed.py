@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill import artifact, models, tables
+from distill import artifact, files, models, tables
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import Runtime
@@ -68,7 +68,7 @@ def read() -> list[str]:
 
 def finished(folder: Path, verb: str) -> Path:
     """An artifact with the tables already written into it."""
-    artifact.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    files.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
     artifact.finish(folder, {})
     return folder
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill import artifact, tables
+from distill import artifact, files, tables
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.models import Model, embedder
@@ -63,7 +63,7 @@ class Words(Embedder):
 
 def finished(folder: Path, verb: str, **facts: object) -> Path:
     """An artifact with the tables already written into it."""
-    artifact.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    files.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
     artifact.finish(folder, facts)
     return folder
 

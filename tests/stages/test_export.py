@@ -11,7 +11,7 @@ import tokenizers
 import torch
 import transformers
 
-from distill import artifact, encode, models, onnx_graph, portable, recipe, tables
+from distill import artifact, encode, files, models, onnx_graph, portable, recipe, tables
 from distill.errors import Refused
 from distill.stages.export import FP32, INT8, Gates, _missed, export
 from students import Encoder, Exported
@@ -112,7 +112,7 @@ def test_every_shipped_file_is_listed_with_its_hash(run: Path) -> None:
     listed = json.loads((folder / "manifest.json").read_bytes())
     held = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert held - {"manifest.json"} == set(listed)
-    assert all(artifact.digest(folder / name) == digest for name, digest in listed.items())
+    assert all(files.digest(folder / name) == digest for name, digest in listed.items())
     assert {"modules.json", "model.safetensors", "tokenizer.json", "README.md", FP32, INT8} <= held
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from distill import artifact, prompts, tables
+from distill import artifact, files, prompts, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.interfaces import LanguageModel
@@ -80,7 +80,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "text": [f"The note {row} " + " ".join(["is", "about", "birds"] * 4)[: 6 * (row % 9)].strip() for row in rows],
     }
     tables.write(folder / "passages", tables.PASSAGES, columns)
-    artifact.write_json(folder / "recipe.json", {"verb": "ingest", "version": 1, "settings": {}})
+    files.write_json(folder / "recipe.json", {"verb": "ingest", "version": 1, "settings": {}})
     artifact.finish(folder, {})
     return folder
 
@@ -185,8 +185,8 @@ def babbler(bare_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> fun
     model = tokenizer["model"]
     assert isinstance(model, dict)
     model["vocab"] = {word: number for word, number in model["vocab"].items() if number < 26}
-    artifact.write_json(folder / "tokenizer.json", tokenizer)
-    artifact.write_json(folder / "config.json", config | {"vocab_size": 26})
+    files.write_json(folder / "tokenizer.json", tokenizer)
+    files.write_json(folder / "config.json", config | {"vocab_size": 26})
     return functools.partial(CausalLM, str(folder))
 
 

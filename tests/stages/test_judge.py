@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from distill import artifact, prompts, tables
+from distill import artifact, files, prompts, tables
 from distill.errors import Refused
 from distill.interfaces import LanguageModel
 from distill.stages.judge import judge
@@ -292,7 +292,7 @@ def test_passages_of_another_corpus_are_refused(made: dict[str, Path], tmp_path:
 
 def test_no_input_is_changed(made: dict[str, Path], tmp_path: Path) -> None:
     """Harm: the candidates carry judgements that their own recipe does not know."""
-    files = [file for folder in made.values() for file in folder.rglob("*") if file.is_file()]
-    before = {file: (artifact.digest(file), file.stat().st_mtime_ns) for file in files}
+    paths = [file for folder in made.values() for file in folder.rglob("*") if file.is_file()]
+    before = {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths}
     judge(**made, model=Letters, out=tmp_path / "out")
-    assert {file: (artifact.digest(file), file.stat().st_mtime_ns) for file in files} == before
+    assert {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths} == before

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill import artifact, tables
+from distill import artifact, files, tables
 from distill.errors import Refused
 from distill.stages.label import label
 
@@ -309,7 +309,7 @@ def test_the_temperature_told_gives_the_entropy_told(tmp_path: Path) -> None:
 def test_no_input_is_changed(tmp_path: Path) -> None:
     """Harm: the judgements, which cost hours, are those of one choice afterwards."""
     made = written(tmp_path / "judged", drawn())
-    files = [file for file in made.rglob("*") if file.is_file()]
-    before = {file: (artifact.digest(file), file.stat().st_mtime_ns) for file in files}
+    paths = [file for file in made.rglob("*") if file.is_file()]
+    before = {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths}
     label(candidates=made, scores="likelihoods", within=3, out=tmp_path / "out")
-    assert {file: (artifact.digest(file), file.stat().st_mtime_ns) for file in files} == before
+    assert {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths} == before

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill import artifact, tables
+from distill import artifact, files, tables
 from distill.errors import Refused
 from distill.stages import mine as module
 from distill.stages.mine import mine
@@ -185,10 +185,10 @@ def test_what_the_numbers_mean_and_count_is_kept(made: dict[str, Path], tmp_path
 
 def test_no_input_is_changed(made: dict[str, Path], tmp_path: Path) -> None:
     """Harm: searching scales the vectors that training and evaluation read afterwards."""
-    files = [file for file in (tmp_path / "in").rglob("*") if file.is_file()]
-    before = {file: (artifact.digest(file), file.stat().st_mtime_ns) for file in files}
+    paths = [file for file in (tmp_path / "in").rglob("*") if file.is_file()]
+    before = {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths}
     mine(**made, depth=4, out=tmp_path / "out")
-    assert {file: (artifact.digest(file), file.stat().st_mtime_ns) for file in files} == before
+    assert {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths} == before
 
 
 def test_the_whole_corpus_may_be_listed_and_no_more(made: dict[str, Path], tmp_path: Path) -> None:

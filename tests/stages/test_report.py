@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distill import artifact, findings, tables
+from distill import artifact, files, findings, tables
 from distill.errors import Refused
 from distill.stages.report import report
 
@@ -19,7 +19,7 @@ EVIL = "<script>alert('x')</script> & | ](javascript:x)"
 def finished(folder: Path, verb: str, **facts: object) -> Path:
     """An artifact whose tables are already written."""
     folder.mkdir(parents=True, exist_ok=True)
-    artifact.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    files.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
     artifact.finish(folder, {"seconds": 3.2, "peak_memory_bytes": 2_000_000, "versions": {"torch": "2.13.0"}, **facts})
     return folder
 
@@ -57,7 +57,7 @@ def metrics(values: dict[str, float], half: float = 0.01) -> dict[str, Any]:
 def evaluation(folder: Path, found: dict[str, Any]) -> Path:
     """A finished evaluation."""
     folder.mkdir(parents=True)
-    artifact.write_json(folder / "metrics.json", found)
+    files.write_json(folder / "metrics.json", found)
     return finished(folder, "evaluate", models={})
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from distill import artifact, fit, models, tables
+from distill import artifact, files, fit, models, tables
 from distill.batches import Batch, Batches, ExampleBatches, TextBatches
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
@@ -84,7 +84,7 @@ def taught(whole: str) -> np.ndarray:
 
 def finished(folder: Path, verb: str, **facts: object) -> Path:
     """An artifact with the tables already written into it."""
-    artifact.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    files.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
     artifact.finish(folder, facts)
     return folder
 
@@ -369,7 +369,7 @@ def test_the_seed_decides_the_order(run: Path, corpus: Path, tmp_path: Path, giv
         call(seed=seed, out=tmp_path / name)
     orders = [[said(batch.texts) for batch in epoch(batches)] for batches in given]
     assert orders[0] == orders[1] != orders[2]
-    versions = [artifact.digest(tmp_path / name / "model" / "model.safetensors") for name in ("one", "again", "two")]
+    versions = [files.digest(tmp_path / name / "model" / "model.safetensors") for name in ("one", "again", "two")]
     assert versions[0] == versions[1] != versions[2]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact, tables
+from distill import artifact, files, tables
 from distill.stages.embed import embed
 from students import Encoder
 
@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)  # before the first computation: threads do not survive a fork
-from distill import fit
+from distill import files, fit
 from distill.fit import callbacks, checkpoint
 from distill.objective import Objective, Schedule
 from distill.stages.train import train
@@ -119,7 +119,7 @@ def test_dropout_was_on(run: Path, encoder: Path) -> None:
 def test_weights_are_bitwise_the_same(run: Path) -> None:
     """Harm: a resumed training repeats or drops batches, or draws other dropout: nobody can repeat its numbers."""
     weights = [run / name / "model" / "model.safetensors" for name in ("whole", "cut")]
-    assert artifact.digest(weights[0]) == artifact.digest(weights[1])
+    assert files.digest(weights[0]) == files.digest(weights[1])
 
 
 def test_curves_are_the_same(run: Path) -> None:

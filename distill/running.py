@@ -1,0 +1,229 @@
+"""The steps of an experiment, done: decide what has work left, run in order, say what happened."""
+
+import contextlib
+import errno
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from distill import artifact, console, estimate, files, stages
+from distill.errors import Refused, near
+from distill.experiment import Experiment, Step, inputs
+from distill.runtime import joins
+
+FULL = ("No space left on device", "File too large", "PytorchStreamWriter", "inline_container")
+"""Words of libraries that write files by themselves and raise exceptions of their own."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a run would do with a step, and why."""
+
+    what: Literal["done", "resume", "run", "refuse", "stale", "blocked"]
+    why: str
+
+
+def decide(experiment: Experiment) -> dict[str, Decision]:
+    """What a run would do with each step."""
+    found: dict[str, Decision] = {}
+    for name, step in experiment.steps.items():
+        bad = [read for read in inputs(experiment, step) if found[read].what in ("refuse", "stale", "blocked")]
+        found[name] = Decision("blocked", f"reads {', '.join(bad)}") if bad else _decision(experiment, step, found)
+    return found
+
+
+def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision]) -> Decision:
+    out = step.out
+    if not artifact.is_artifact(out):
+        return Decision("run", "new")
+    if lines := artifact.differences(out, step.recipe, stages.standing(stages.verb(step.verb), step.settings)):
+        return Decision("refuse", "; ".join(lines))
+    unfinished = [read for read in inputs(experiment, step) if found[read].what != "done"]
+    if not unfinished and (stale := artifact.stale_inputs(out, stages.inputs_of(step.settings))):
+        return Decision("stale", f"{', '.join(stale)} was made again with other bytes")
+    if artifact.is_done(out):
+        return (
+            Decision("stale", f"{', '.join(unfinished)} must be made again")
+            if unfinished
+            else Decision("done", "finished, same recipe")
+        )
+    return Decision("resume", _progress(out))
+
+
+def _progress(out: Path) -> str:
+    parts = len(list(out.glob("*/part-*.json")))
+    if (out / "checkpoints" / "last.ckpt").is_file():
+        return "from its checkpoint"
+    return f"{parts} parts are done" if parts else "begun"
+
+
+def chosen(experiment: Experiment, only: Sequence[str], start: str | None) -> list[Step]:
+    """The steps that a run is asked to do.
+
+    Raises:
+        Refused: There is no step of that name.
+    """
+    names = list(experiment.steps)
+    for name in [*only, *([start] if start else [])]:
+        if name not in names:
+            raise Refused(f"{experiment.file}: no step {name!r}.{near(name, names)}")
+    if only and start:
+        raise Refused("--only and --from were both given. Say one of them.")
+    if only:
+        return [experiment.steps[name] for name in names if name in only]
+    return [experiment.steps[name] for name in names[names.index(start) if start else 0 :]]
+
+
+def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = None, again: Sequence[str] = ()) -> bool:
+    """Work through the steps in order; finished ones are skipped without loading weights.
+
+    A step that refuses or fails blocks only the steps that read it.
+
+    Args:
+        experiment: What `load` gave.
+        only: Names of the steps to run alone; their inputs must be finished.
+        start: Take the steps before this one as they are.
+        again: Steps whose folders are deleted first, to be made anew.
+
+    Returns:
+        Whether every step that was asked for is finished.
+    """
+    steps = chosen(experiment, only, start)
+    if helped := [step for step in steps if joins(step.out)]:
+        call(helped[0])
+        return True
+    anew = chosen(experiment, again, None) if again else []
+    if unasked := [step.name for step in anew if step not in steps]:
+        raise Refused(f"--again {unasked[0]}: this run leaves that step out. Name it in both, or in none.")
+    for step in anew:
+        artifact.remove(step.out)
+    files.write_text(experiment.folder / "experiment.yaml", experiment.text)
+    decisions = decide(experiment)
+    costs = estimate.costs(experiment.steps, decisions_left(decisions, steps))
+    console.say(f"{experiment.file}: {len(steps)} steps into {experiment.folder}; {_told(decisions, steps, costs)}")
+    estimate.check_disk(costs, experiment.output)
+    done: list[tuple[str, ...]] = []
+    failed: set[str] = set()
+    for step in steps:
+        blocking = [name for name in inputs(experiment, step) if name in failed]
+        row = ("blocked", f"reads {', '.join(blocking)}", "") if blocking else _run(experiment, step)
+        if row[0] in ("blocked", "refused", "failed"):
+            failed.add(step.name)
+        done.append((step.name, step.verb, *row))
+    console.table(f"{experiment.name}: {experiment.folder}", ("step", "verb", "what", "rows", "seconds"), done)
+    for step in steps:
+        if step.name not in failed and (opens := artifact.facts(step.out).get("opens")):
+            console.say(f"{step.name}: {step.out / str(opens)}")
+    return not failed
+
+
+def _told(decisions: Mapping[str, Decision], steps: Sequence[Step], costs: Mapping[str, estimate.Cost]) -> str:
+    """What a run costs, and how many steps it cannot do."""
+    stuck = [step.name for step in steps if decisions[step.name].what in ("refuse", "stale", "blocked")]
+    told = [estimate.sentence(costs)] if costs or not stuck else []
+    return "; ".join([*told, *([f"{len(stuck)} cannot run ({', '.join(stuck):.60})"] if stuck else [])])
+
+
+def decisions_left(decisions: Mapping[str, Decision], steps: Sequence[Step]) -> list[str]:
+    """Names of the steps that have work left."""
+    return [step.name for step in steps if decisions[step.name].what in ("run", "resume")]
+
+
+def _run(experiment: Experiment, step: Step) -> tuple[str, str, str]:
+    if artifact.is_done(step.out):
+        with _explained(experiment, step) as fault:
+            call(step)
+        return ("refused", "", "") if fault else ("done before", _rows(step.out), "")
+    console.say(f"{step.name} ({step.verb})", style="bold")
+    began = time.monotonic()
+    with _explained(experiment, step) as fault:
+        _require_inputs(experiment, step)
+        call(step)
+    if fault:
+        return (fault[0], "", f"{time.monotonic() - began:.0f}")
+    return ("done", _rows(step.out), f"{time.monotonic() - began:.0f}")
+
+
+def _require_inputs(experiment: Experiment, step: Step) -> None:
+    """Say which step to run first, where `--only` or `--from` leaves out one that is not finished."""
+    for name, read in inputs(experiment, step).items():
+        if not artifact.is_done(read.out):
+            raise Refused(f"reads step {name!r}, which is not finished. Run that first: --only {name} {step.name}.")
+
+
+def call(step: Step) -> artifact.Facts:
+    """Run one step."""
+    return stages.verb(step.verb)(**step.settings)
+
+
+@contextlib.contextmanager
+def _explained(experiment: Experiment, step: Step) -> Iterator[list[str]]:
+    """A refusal as one line with file, line and step; a traceback goes to the log."""
+    fault: list[str] = []
+    where = f"{experiment.file}:{step.line}: step {step.name!r} ({step.verb})"
+    try:
+        yield fault
+    except Refused as error:
+        fault.append("refused")
+        console.complain(f"{where}: {error}")
+    except Exception as error:
+        fault.append("failed")
+        console.complain(f"{where}: {outside(error) or _noted(error, step.out)}")
+
+
+def _noted(error: Exception, out: Path) -> str:
+    """A bug of ours: the other steps still run, and the user gets what a report needs."""
+    log = out / "logs" / "error.txt"
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(console.redacted(traceback.format_exc()))
+    return f"{type(error).__name__}: {error}\n  The traceback is in {log}."
+
+
+def outside(error: Exception) -> str:
+    """What the operating system refused, in a sentence; empty if the fault is another."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in str(error) for word in FULL):
+        return "the disk is full, or a file may not grow so large. What is finished is kept; make room and run again."
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    return ""
+
+
+def _rows(out: Path) -> str:
+    from distill import tables
+
+    counts = tables.describe(out)
+    return ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if name != "curves")
+
+
+def plan(experiment: Experiment, only: Sequence[str] = (), start: str | None = None) -> None:
+    """Print what a run would do and what it would cost; start nothing."""
+    steps = chosen(experiment, only, start)
+    decisions = decide(experiment)
+    costs = estimate.costs(experiment.steps, decisions_left(decisions, steps))
+    rows = []
+    for step in steps:
+        decision, cost = decisions[step.name], costs.get(step.name)
+        shown = estimate.shown(cost) if cost else ("", "", "", "")
+        rows.append(
+            (
+                step.name,
+                step.verb,
+                decision.what,
+                decision.why if len(decision.why) < 60 else decision.why[:57] + "...",
+                *shown,
+            )
+        )
+    console.table(
+        f"{experiment.file} into {experiment.folder}",
+        ("step", "verb", "what", "why", "rows", "tokens", "time", "disk"),
+        rows,
+    )
+    console.say(_told(decisions, steps, costs))
+    for name, decision in decisions.items():
+        if decision.what == "refuse" and experiment.steps[name] in steps:
+            console.say(f"{name} was made by another recipe:\n  " + decision.why.replace("; ", "\n  "))
