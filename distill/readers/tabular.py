@@ -233,6 +233,8 @@ class Datasets(Tabular):
         Tabular.__post_init__(self)
         if bool(self.name) == bool(self.folder):
             raise Refused("Datasets: say either name (with revision) or folder.")
+        if self.folder and self.revision:
+            raise Refused(f"revision: {self.revision!r} means nothing to a folder, which is as it is. Leave it out.")
         if self.folder:
             files.check_is_folder(self.folder)
         if self.name and Path(self.name).exists():  # `datasets` would read it instead of the hub
@@ -269,7 +271,11 @@ class Datasets(Tabular):
 
         if self.folder and any((self.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
             saved = datasets.load_from_disk(str(self.folder))
-            return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
+            if isinstance(saved, datasets.DatasetDict):
+                return saved[self.split]
+            if self.split not in ("train", str(saved.split)):  # silently other rows than were asked for
+                raise ValueError(f"it was saved as one table of the split {saved.split}")
+            return saved
         # A folder by its whole path: what is short and not there would be looked for on the hub.
         where = {"path": str(self.folder.absolute())} if self.folder else {"path": self.name, "revision": self.revision}
         # Streamed, for `datasets` would else keep a copy in a cache of its own.

@@ -49,7 +49,8 @@ def generate(
         out: The artifact.
 
     Returns:
-        Rows kept, and dropped by rule: unparsable, of the wrong length, copied, leaked, duplicate.
+        Rows kept, and dropped by rule: unparsable, of the wrong length, copied, leaked, duplicate of another
+        in the same part.
     """
     import numpy as np
 
@@ -67,7 +68,7 @@ def generate(
         shutil.rmtree(out / "queries")  # so that another model or temperature is not taken for another recipe's work
         raise Refused(
             f"generate: none of {len(drawn)} queries is usable ({dropped}). "
-            "Use a stronger `model`, or a lower `temperature`."
+            + ("Use a stronger `model`, or a lower `temperature`." if temperature else "Use a stronger `model`.")
         )
     return {
         "rows": rows,

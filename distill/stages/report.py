@@ -42,8 +42,10 @@ def report(
         The verdict on each claim.
 
     Raises:
-        Refused: There are two evaluations, or a claim has another form.
+        Refused: There is nothing to report or two evaluations, or a claim has another form.
     """
+    if not artifacts:
+        raise Refused("artifacts: none; needed: the folders of the steps that are reported.")
     made = [_Made(folder, *_what(folder)) for folder in artifacts]
     evaluations = [each.folder for each in made if each.verb == "evaluate"]
     if len(evaluations) > 1:

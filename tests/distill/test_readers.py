@@ -297,6 +297,8 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
         Datasets(name="a/b", revision="main")
     with pytest.raises(Refused, match="either name"):
         Datasets()
+    with pytest.raises(Refused, match="revision: 'abc' means nothing to a folder"):
+        Datasets(folder=tmp_path, revision="abc")
     with pytest.raises(Refused, match="not installed"):
         PythonDocs(split="train", packages=("no-such-package",))
 
@@ -308,6 +310,8 @@ def test_a_folder_of_data_files_is_opened_by_datasets(tmp_path: Path) -> None:
     assert [row.text for row in rows] == ["a", "b"]
     assert rows[0].source == "folder"
     assert "folder, validation, after row 0" in refused(Datasets(folder=tmp_path / "folder", split="validation"))
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "saved"))
+    assert "saved as one table" in refused(Datasets(folder=tmp_path / "saved", split="test"))
 
 
 BROKEN = {

@@ -269,6 +269,12 @@ def test_without_an_evaluation_the_rest_is_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "report" / "metrics.json").exists()
 
 
+def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    """Harm: an empty page passes for a run without findings."""
+    with pytest.raises(Refused, match="artifacts: none"):
+        report(artifacts=(), out=tmp_path / "report")
+
+
 def test_two_evaluations_are_refused(tmp_path: Path) -> None:
     """Harm: the headline of one benchmark over the table of another."""
     held = tuple(evaluation(tmp_path / name, metrics(VALUES)) for name in ("one", "two"))
