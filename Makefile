@@ -39,9 +39,10 @@ check: install
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+# Two processes of one thread each: small models gain nothing from threads.
 test: install
 	@mkdir -p .cache
-	.venv/bin/python -m pytest -m "not slow" --basetemp=.cache/pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --basetemp=.cache/pytest
 
 # What kills processes, fills disks and starts others: a few minutes more.
 slow: install
