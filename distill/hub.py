@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +58,13 @@ _SIZES = {
 """Of models that an estimate may be asked about before any of their files is here; counted as `size` counts."""
 
 
-def locate(base: str, revision: str | None = None) -> Path:
+def locate(base: str, revision: str | None = None, reads: Sequence[str] = ()) -> Path:
     """A folder with the configuration, the tokenizer and the weights of a model, scanned.
 
     Args:
         base: A folder, a hub name (`org/name`), or `package:NAME` for weights that a Python package carries.
         revision: Full commit of a hub name; a branch or a tag may move.
+        reads: As for `scan`.
 
     Raises:
         Refused: It is not there, is not pinned, or holds what must not be loaded.
@@ -81,7 +82,7 @@ def locate(base: str, revision: str | None = None) -> Path:
             f"{base!r} is no model: needed a folder that exists, a hub name like org/name with a full commit "
             f"as `revision`, or one of {', '.join(f'package:{name}' for name in unpack.PACKAGES)}."
         )
-    scan(folder)
+    scan(folder, reads)
     return folder
 
 
@@ -106,15 +107,23 @@ def _from_hub(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def scan(folder: Path) -> None:
+def scan(folder: Path, reads: Sequence[str] = ()) -> None:
     """Make sure that nothing in a model folder can bring code with it.
+
+    Args:
+        folder: Of a model.
+        reads: Model types whose config.json the caller reads by itself: what leads to code there leads nowhere.
 
     Raises:
         Refused: No configuration, a key that leads to code, or weights only in pickles.
     """
     if not (folder / "config.json").is_file():
         raise Refused(f"{folder} has no config.json. Needed a folder that holds a transformers model.")
+    held = _read(folder / "config.json")
+    is_ours = isinstance(held, dict) and held.get("model_type") in reads
     for beside in sorted(folder.glob("*config*.json")):
+        if is_ours and beside.name == "config.json":
+            continue
         if found := next(_dangers(_read(beside)), None):
             raise Refused(
                 f"{beside}: {found} can make loading run code from elsewhere. Remove the key if the "
@@ -123,10 +132,10 @@ def scan(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file():
         raise Refused(f"{folder} holds an adapter, which names its base by itself. Merge it and save the whole model.")
     if not has_weights(folder):
-        held = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-        if held:
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+        if pickles:
             raise Refused(
-                f"{folder} holds its weights only as {held[0]}, and loading that can run any code. "
+                f"{folder} holds its weights only as {pickles[0]}, and loading that can run any code. "
                 "Convert it to safetensors on a machine you can throw away."
             )
         if (folder / "model.safetensors.index.json").is_file():
@@ -160,23 +169,33 @@ def _dangers(value: object, at: str = "") -> Iterator[str]:
 
 
 def pretrained(
-    auto_class: type[Any], folder: Path, *, seed: int = 0, dtype: torch.dtype | None = None
+    auto_class: type[Any],
+    folder: Path,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    reads: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
 ) -> "transformers.PreTrainedModel":
     """A model from a folder; one without weights begins at random.
 
     Args:
-        auto_class: One of transformers' AutoModel classes.
+        auto_class: One of transformers' AutoModel classes, or a class of a model.
         folder: As from `locate`.
         seed: Of weights that the folder does not hold.
         dtype: As the weights are stored, if None.
+        reads: As for `scan`.
+        options: Further arguments of transformers' `from_pretrained`, where there are weights.
 
     Raises:
         Refused: The folder is unsafe, or it lacks weights of this kind of model.
     """
-    scan(folder)
+    scan(folder, reads)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _loading(folder):
         torch.manual_seed(seed)
-        return _stored(auto_class, folder, dtype) if has_weights(folder) else _random(auto_class, folder, seed, dtype)
+        if has_weights(folder):
+            return _stored(auto_class, folder, dtype, options or {})
+        return _random(auto_class, folder, seed, dtype)
 
 
 def tokenizer(folder: Path, model: "transformers.PreTrainedModel") -> "transformers.PreTrainedTokenizerBase":
@@ -222,7 +241,9 @@ def _random(
     return model
 
 
-def _stored(auto_class: type[Any], folder: Path, dtype: torch.dtype | None) -> "transformers.PreTrainedModel":
+def _stored(
+    auto_class: type[Any], folder: Path, dtype: torch.dtype | None, options: Mapping[str, object]
+) -> "transformers.PreTrainedModel":
     if not console.is_terminal:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: transformers.PreTrainedModel
@@ -233,6 +254,7 @@ def _stored(auto_class: type[Any], folder: Path, dtype: torch.dtype | None) -> "
         use_safetensors=True,
         dtype=dtype or "auto",
         output_loading_info=True,
+        **options,
     )
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)  # BERT's, which nothing here reads
     if missing:

@@ -1,7 +1,18 @@
 """Those who know: a file is one model that can be asked."""
 
 from teachers.causal_lm import CausalLM
-from teachers.latent_attention import LatentAttention
+from teachers.decoder import Decoder
+from teachers.latent_attention import FoldedLatentAttention, LatentAttention
 from teachers.nv_embed import NVEmbed
+from teachers.presets import E5Mistral, GTEQwen2, LlamaEmbedNemotron
 
-__all__ = ["CausalLM", "LatentAttention", "NVEmbed"]
+__all__ = [
+    "CausalLM",
+    "Decoder",
+    "E5Mistral",
+    "FoldedLatentAttention",
+    "GTEQwen2",
+    "LatentAttention",
+    "LlamaEmbedNemotron",
+    "NVEmbed",
+]

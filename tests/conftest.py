@@ -84,7 +84,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Teachers in fp32 where the processor has bf16 too: what is compared here differs by less than bf16 rounds."""
-    for module in ("teachers.nv_embed", "teachers.causal_lm"):
+    for module in ("teachers.decoder", "teachers.causal_lm"):
         monkeypatch.setattr(f"{module}.computes_bf16", lambda where: False)
 
 

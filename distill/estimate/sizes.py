@@ -280,12 +280,10 @@ def described(given: Mapping[str, Any]) -> Weights | None:
     if given.get("layers"):
         computing = round(computing * len(given["layers"]) / size.layers)
     width, rank = size.width, int(given.get("rank") or 0)
-    is_block = bool(rank) and given.get("pooling") != "mean"
-    latents, heads = int(given.get("latents") or 0), int(given.get("heads") or 0)
-    # Queries and outputs of each head and a gated layer of four widths; keys and values meet the latents alone.
-    block = heads * (2 * width**2 + 2 * latents * width) + 12 * width**2 if is_block else 0
-    adapters = 20 * width * rank * size.layers  # the sides of the seven matrices of a block add up to 20 widths
-    learning = adapters + (heads * 4 * width**2 + 12 * width**2 + latents * width if is_block else 0)
+    frozen = bool(rank) and given.get("trained") != "all"
+    block, pooling = _pooling(given, width)
+    # The sides of the seven matrices of a block add up to 20 widths.
+    learning = 20 * width * rank * size.layers + pooling
     parameters = size.embedding_parameters + computing
     return Weights(
         base=base,
@@ -293,12 +291,25 @@ def described(given: Mapping[str, Any]) -> Weights | None:
         computing=computing,
         lookup=size.embedding_parameters,
         block=block,
-        trained=learning if rank else parameters,
+        trained=learning if frozen else parameters + pooling,
         width=width,
         length=int(given.get("length") or 1 << 30),
-        frozen=bool(rank),
+        frozen=frozen,
         task=0.0 if "query_prompt" in given else TASK,
     )
+
+
+def _pooling(given: Mapping[str, Any], width: int) -> tuple[int, int]:
+    """Parameters of a pooling block that each token meets, and all of them."""
+    latents, heads = int(given.get("latents") or 0), int(given.get("heads") or 0)
+    gated = 12 * width**2  # of four widths
+    each, every = {
+        # Queries and outputs of each head; keys and values meet the latents alone.
+        "latent_attention": (heads * (2 * width**2 + 2 * latents * width), heads * 4 * width**2 + latents * width),
+        "folded_latent_attention": (2 * heads * latents * width, 2 * heads * latents * width),
+        "self_attention": (heads * 4 * width**2, heads * 4 * width**2),
+    }.get(given.get("pooling", "latent_attention" if latents else "mean"), (0, 0))
+    return (each + gated, every + gated) if each else (0, 0)
 
 
 def _stored(folder: Path) -> Weights | None:

@@ -13,7 +13,7 @@ from distill.errors import Refused
 from distill.estimate import Cost, machine, sizes, work
 from distill.estimate.machine import Machine
 from distill.runtime import cores
-from teachers import LatentAttention
+from teachers import poolings
 
 KNOWN = Machine("a known machine", 1e12, False)
 COMPUTING = 22_713_216 - 11_917_824  # MiniLM's parameters outside its lookup tables
@@ -93,16 +93,19 @@ def test_frozen_bases_train_cheaper_and_save_little() -> None:
     assert lora.trained < 0.07 * lora.parameters
 
 
-def test_the_pooling_block_is_reckoned_as_it_is_built() -> None:
+@pytest.mark.parametrize("pooling", ["latent_attention", "folded_latent_attention", "self_attention"])
+def test_the_pooling_block_is_reckoned_as_it_is_built(pooling: poolings.Pooling) -> None:
     """At 4096 wide it holds ten times as many trained parameters as the adapters, and its moments fill a disk."""
-    built = LatentAttention(640, latents=64, heads=4)
+    built = poolings.make(pooling, width=640, layers=18, causal=False, latents=64, heads=4)
     given = {"base": "package:gemma-3-270m", "latents": 64, "heads": 4, "rank": 16}
-    reckoned = sizes.described(given)
+    reckoned = sizes.described(given | {"pooling": pooling})
     mean = sizes.described(given | {"pooling": "mean"})
-    assert reckoned is not None and mean is not None
+    whole = sizes.described(given | {"pooling": "mean", "trained": "all"})
+    assert reckoned is not None and mean is not None and whole is not None
     true = sum(parameter.numel() for parameter in built.parameters())
     assert reckoned.trained - mean.trained == pytest.approx(true, rel=0.01)
     assert mean.trained == pytest.approx(3_796_992, rel=0.05)  # as PEFT counts Gemma's adapters of rank 16
+    assert mean.frozen and not whole.frozen and whole.trained == whole.parameters
 
 
 def test_rows_follow_from_steps_that_are_not_made_yet() -> None:

@@ -1,13 +1,13 @@
 """The pooling block is the published one: its names, its numbers, its gradients."""
 
-import math
-
 import pytest
 import torch
+from reference import latent_attention
 from torch import Tensor, nn
 
 from distill import pooling
-from teachers import LatentAttention
+from teachers import FoldedLatentAttention, LatentAttention
+from teachers.latent_attention import Attention, SelfAttention
 
 WIDTH, LATENTS, HEADS = 6, 5, 3
 
@@ -47,46 +47,6 @@ def some_states() -> tuple[Tensor, Tensor]:
     return states, mask
 
 
-def norm(vector: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    spread = ((vector - vector.mean()) ** 2).mean()
-    return (vector - vector.mean()) / torch.sqrt(spread + 1e-5) * weight + bias
-
-
-def naive(block: LatentAttention, states: Tensor, mask: Tensor) -> Tensor:
-    """The published forward pass, one text, one token, one head at a time."""
-    held = dict(block.named_parameters())
-    attention, mlp = "cross_attend_blocks.0.", "cross_attend_blocks.1."
-    context = [
-        norm(latent, held[attention + "norm_context.weight"], held[attention + "norm_context.bias"])
-        for latent in held["latents"]
-    ]
-    inner = HEADS * WIDTH
-    key_rows, value_rows = held[attention + "fn.to_kv.weight"][:inner], held[attention + "fn.to_kv.weight"][inner:]
-    texts = []
-    for text, kept in zip(states, mask, strict=True):
-        total = torch.zeros(WIDTH, dtype=states.dtype)
-        for token in text[kept]:
-            asked = held[attention + "fn.to_q.weight"] @ norm(
-                token, held[attention + "norm.weight"], held[attention + "norm.bias"]
-            )
-            heads = []
-            for head in range(HEADS):
-                rows = slice(head * WIDTH, (head + 1) * WIDTH)
-                logits = torch.stack([asked[rows] @ (key_rows[rows] @ latent) / math.sqrt(WIDTH) for latent in context])
-                shares = torch.exp(logits - logits.max()) / torch.exp(logits - logits.max()).sum()
-                heads.append(
-                    sum(share * (value_rows[rows] @ latent) for share, latent in zip(shares, context, strict=True))
-                )
-            first = held[attention + "fn.to_out.weight"] @ torch.cat(heads) + token
-            wide = held[mlp + "fn.net.0.weight"] @ norm(first, held[mlp + "norm.weight"], held[mlp + "norm.bias"])
-            wide = wide + held[mlp + "fn.net.0.bias"]
-            value, gate = wide[: 4 * WIDTH], wide[4 * WIDTH :]
-            gelu = gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
-            total = total + held[mlp + "fn.net.2.weight"] @ (value * gelu) + held[mlp + "fn.net.2.bias"] + first
-        texts.append(total / kept.sum())
-    return torch.stack(texts)
-
-
 def test_the_names_are_the_published_ones() -> None:
     """Harm: the published checkpoint cannot be loaded, or is loaded with parts left at random."""
     assert {name: tuple(held.shape) for name, held in LatentAttention(WIDTH, LATENTS, HEADS).state_dict().items()} == (
@@ -106,7 +66,7 @@ def test_forward_and_gradients_are_those_of_the_plain_loops() -> None:
     states, mask = some_states()
     weights = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     found = []
-    for forward in (block, lambda states, mask: naive(block, states, mask)):
+    for forward in (block, lambda states, mask: latent_attention(dict(block.named_parameters()), HEADS, states, mask)):
         given = states.clone().requires_grad_()
         block.zero_grad()
         made = forward(given, mask).double()  # the block pools in fp32, so the comparison is as close as that
@@ -144,3 +104,52 @@ def test_what_begins_at_zero_can_leave_it() -> None:
         loss.backward()
         optimizer.step()
     assert all(held.grad is not None and held.grad.abs().max() > 0 for held in block.parameters())
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.float64, 1e-6)])
+def test_folded_it_is_the_same_function(dtype: torch.dtype, close: float) -> None:
+    """Harm: the cheap form answers for the trained one and is another model."""
+    block = trained().to(dtype)
+    states, mask = some_states()
+    states = states.to(dtype)
+    made = [found.clone().requires_grad_() for found in (states, states)]
+    whole, folded = block(made[0], mask), block.folded()(made[1], mask)
+    torch.testing.assert_close(folded, whole, rtol=0, atol=close)
+    for found in (whole, folded):
+        found.sin().sum().backward()
+    assert made[0].grad is not None and made[1].grad is not None
+    torch.testing.assert_close(made[1].grad, made[0].grad, rtol=0, atol=10 * close)
+
+
+def test_folded_it_has_a_sixteenth_of_the_attentions_parameters() -> None:
+    """Harm: something that could be multiplied out is carried along."""
+    with torch.device("meta"):
+        block = FoldedLatentAttention(4096)
+    assert block.ask.weight.numel() + block.answer.weight.numel() == 2 * 8 * 512 * 4096 == 33_554_432
+
+
+def test_self_attention_is_the_plain_loops() -> None:
+    """Harm: tokens attend to padding, or heads are mixed up."""
+    block = SelfAttention(WIDTH, HEADS).double()
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for held in block.parameters():
+            held.copy_(torch.randn(held.shape, generator=generator, dtype=torch.float64) * 0.5)
+    states, mask = some_states()
+    for text, kept, found in zip(states, mask, block(states, mask), strict=True):
+        inside = text[kept]
+        normed = torch.nn.functional.layer_norm(
+            inside, (WIDTH,), block.attention.norm.weight, block.attention.norm.bias
+        )
+        fn = block.attention.fn
+        assert isinstance(fn, Attention)
+        heads = []
+        for head in range(HEADS):
+            rows = slice(head * WIDTH, (head + 1) * WIDTH)
+            asked = normed @ fn.to_q.weight[rows].T
+            keys = normed @ fn.to_kv.weight[: HEADS * WIDTH][rows].T
+            values = normed @ fn.to_kv.weight[HEADS * WIDTH :][rows].T
+            heads.append((asked @ keys.T / WIDTH**0.5).softmax(1) @ values)
+        first = torch.cat(heads, 1) @ fn.to_out.weight.T + inside
+        wanted = (first + block.mlp(first)).mean(0)
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)

@@ -35,7 +35,7 @@ def shaken(model: NVEmbed) -> NVEmbed:
 @pytest.fixture(scope="module")
 def embedder(decoder: Path) -> NVEmbed:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("teachers.nv_embed.computes_bf16", lambda where: False)
+        patch.setattr("teachers.decoder.computes_bf16", lambda where: False)
         return shaken(NVEmbed(str(decoder), latents=8, heads=2, rank=4, length=40, seed=1))
 
 
@@ -174,7 +174,7 @@ def test_what_is_saved_is_what_is_loaded(decoder: Path, tmp_path: Path, pooling:
     assert torch.equal(vectors(model, TEXTS, [TASK] * 4), vectors(back, TEXTS, [TASK] * 4))
     assert torch.equal(vectors(model, TEXTS), vectors(back, TEXTS))
     assert (vectors(model, TEXTS) - vectors(NVEmbed(str(decoder), seed=3, **settings).eval(), TEXTS)).abs().max() > 0.01
-    assert json.loads((tmp_path / "nv_embed.json").read_bytes())["length"] == 30
+    assert json.loads((tmp_path / "decoder.json").read_bytes())["length"] == 30
     with safe_open(tmp_path / "adapters.safetensors", "pt") as held:
         assert all("lora_" in name for name in held.keys())  # noqa: SIM118 no mapping
 
