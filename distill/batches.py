@@ -28,6 +28,8 @@ class Batch:
     """Places of each query's own passages in `texts`, the positive first; -1 where the list has ended."""
     allowed: Bool[Tensor, "queries passages"] | None = None
     """Which passages may count against a query."""
+    rivals: Bool[Tensor, "queries queries"] | None = None
+    """Which queries may count against a query."""
     scores: Float[Tensor, "queries listed"] | None = None
     """The teacher's raw scores of the own list; NaN where there are none."""
 
@@ -153,13 +155,15 @@ class ExampleBatches:
         scores = None
         if self.scores is not None:
             scores = torch.from_numpy(np.where(inside, self.scores[places], np.nan).astype(np.float32))
+        allowed, rivals = self._allowed(rows, listed, len(held))
         return Batch(
             texts=self.passages.take(held),
             text_targets=_targets(self.passage_targets, held),
             queries=self.queries.take(rows),
             query_targets=_targets(self.query_targets, rows),
             listed=torch.from_numpy(listed),
-            allowed=torch.from_numpy(self._allowed(rows, listed, len(held))),
+            allowed=torch.from_numpy(allowed),
+            rivals=torch.from_numpy(rivals),
             scores=scores,
         )
 
@@ -186,7 +190,8 @@ class ExampleBatches:
 
     def _allowed(
         self, rows: Int[np.ndarray, "queries"], listed: Int[np.ndarray, "queries listed"], passages: int
-    ) -> Bool[np.ndarray, "queries passages"]:
+    ) -> tuple[Bool[np.ndarray, "queries passages"], Bool[np.ndarray, "queries queries"]]:
+        """Which passages, and which queries, may count against a query."""
         own = np.zeros((len(rows), passages + 1), bool)
         np.put_along_axis(own, np.where(listed >= 0, listed, passages), True, 1)
         own = own[:, :passages]
@@ -194,7 +199,9 @@ class ExampleBatches:
         alike = grouped | (self.same[rows][:, None] == self.same[rows])
         # A passage that a like batch-mate lists is no negative. Floats, since numpy multiplies integers far slower.
         mates = (alike.astype(np.float32) @ own.astype(np.float32)) > 0
-        return own | (self.in_batch[rows][:, None] & ~mates)
+        free = self.in_batch[rows][:, None]
+        answered_alike = listed[:, :1] == listed[:, 0]  # by one positive, the query itself among them
+        return own | (free & ~mates), free & ~alike & ~answered_alike
 
 
 def _targets(vectors: Lookup | None, rows: Int[np.ndarray, "chosen"]) -> Tensor | None:

@@ -41,7 +41,13 @@ class Listing:
 
 
 def read(
-    held: Sequence[pa.Table], names: Sequence[str], passages: int, kinds: Sequence[str], *, in_batch: bool
+    held: Sequence[pa.Table],
+    names: Sequence[str],
+    passages: int,
+    kinds: Sequence[str],
+    *,
+    in_batch: bool,
+    graded: bool = False,
 ) -> Listing:
     """Flatten examples.
 
@@ -54,6 +60,7 @@ def read(
         passages: Rows of the passages table.
         kinds: Kinds of example that are used; all if empty.
         in_batch: May the batch give negatives?
+        graded: Can a passage that stands alone with its score be compared with other such?
 
     Raises:
         Refused: A row number lies outside the passages table, or a list has scores for only some passages.
@@ -67,6 +74,8 @@ def read(
     of_kind = np.isin(kind, list(kinds)) if kinds else np.ones(len(table), bool)
     free = table["in_batch"].to_numpy() & in_batch
     useful = (lengths > 1) | (free & (lengths > 0))
+    if graded:
+        useful |= (lengths == 1) & (_lengths(table["scores"]) == 1)
     kept = of_kind & useful
     rows = np.flatnonzero(kept)
     listed = np.repeat(kept, lengths)

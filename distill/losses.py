@@ -9,7 +9,8 @@ def contrastive(
     scores: Float[Tensor, "queries passages"],
     positive: Int[Tensor, "queries"],
     allowed: Bool[Tensor, "queries passages"],
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
+    hardness: float = 0.0,
 ) -> Float[Tensor, ""]:
     """InfoNCE (arXiv 2405.17428, equation 1): cross entropy of the positive among the allowed passages.
 
@@ -18,10 +19,50 @@ def contrastive(
         positive: Each query's positive, a column of `scores`; it counts whether allowed or not.
         allowed: Which passages may count against a query.
         temperature: Divides the cosines.
+        hardness: A negative counts exp(hardness x its cosine) times (EmbeddingGemma, arXiv 2509.20354); that factor
+            has no gradient.
     """
     kept = allowed.scatter(1, positive[:, None], True)
-    logits = (scores.float() / temperature).masked_fill(~kept, float("-inf"))
-    return nn.functional.cross_entropy(logits, positive)
+    logits = scores.float() / temperature
+    if hardness:
+        logits = logits + (hardness * scores.detach().float()).scatter(1, positive[:, None], 0.0)
+    return nn.functional.cross_entropy(logits.masked_fill(~kept, float("-inf")), positive)
+
+
+def true_negatives(
+    scores: Float[Tensor, "queries passages"],
+    positive: Int[Tensor, "queries"],
+    allowed: Bool[Tensor, "queries passages"],
+    margin: float,
+) -> Bool[Tensor, "queries passages"]:
+    """Of the allowed passages, those that are not above the positive by more than the margin.
+
+    What a half-trained model itself holds to be righter than the right one is likely not wrong (Qwen3-Embedding,
+    arXiv 2506.05176).
+    """
+    return allowed & (scores <= scores.gather(1, positive[:, None]) + margin)
+
+
+def cosent(scores: Float[Tensor, "pairs"], grades: Float[Tensor, "pairs"], temperature: float) -> Float[Tensor, ""]:
+    """CoSENT: log(1 + the sum of exp(less alike - more alike)) over all couples of pairs with different grades.
+
+    Args:
+        scores: Cosines of the pairs.
+        grades: How alike they are, on any scale.
+        temperature: Divides the cosines; 0.05 in sentence-transformers.
+    """
+    logits = scores.float() / temperature
+    wrong = (logits[None, :] - logits[:, None])[grades[:, None] > grades[None, :]]
+    return torch.cat([wrong, wrong.new_zeros(1)]).logsumexp(0)
+
+
+def spread(vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, ""]:
+    """Mean squared cosine of different texts (global orthogonal regularisation, arXiv 1708.06320)."""
+    if len(vectors) < 2:
+        return vectors.sum() * 0.0
+    with torch.autocast(vectors.device.type, enabled=False):
+        squared = (vectors @ vectors.T).square()
+    return (squared.sum() - squared.diagonal().sum()) / (len(vectors) * (len(vectors) - 1))
 
 
 def kl(

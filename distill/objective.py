@@ -22,6 +22,19 @@ class Objective:
     """Of the teacher's scores in the KL part; auto seeks a mean entropy of 0.6 ln(list length)."""
     in_batch: bool = True
     """May passages of batch-mates be negatives, where the row allows it? NV-Embed: in stage 1 only."""
+    same_tower: bool = False
+    """May batch-mates' queries be negatives of a query too, where the row allows it? Gecko: yes."""
+    margin: float | None = None
+    """A negative whose cosine is above the positive's by more than this is taken for a false one and left out
+    (Qwen3-Embedding: 0.1). None leaves none out."""
+    hardness: float = 0.0
+    """A negative counts exp(hardness x its cosine) times (EmbeddingGemma: 5)."""
+    learn_temperature: bool = False
+    """Whether `temperature` is where a learned one begins."""
+    cosent: float = 0.0
+    """Weight of CoSENT over pairs with a score (read with `benchmark: true`): alike pairs above less alike ones."""
+    spread: float = 0.0
+    """Weight of the spread-out regulariser (EmbeddingGemma): squared cosines of different queries, and of passages."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ class Runtime:
     """Lightning's: auto, ddp, fsdp, ..."""
     recompute: bool = False
     """In training, compute activations twice rather than keep them: a third slower, a tenth of the memory."""
+    chunk: int | None = None
+    """In training, texts whose activations are held at once; the others' are computed again in the backward pass, so
+    that memory does not grow with the batch (GradCache, arXiv 2101.06983). None holds all."""
     batch_tokens: int = 4096
     """Tokens, padding included, that a model reads at once when it does not train."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -67,7 +67,7 @@ def fit(
         projector = torch.nn.Linear(embedder.dim, teacher_dim) if resumes else solved(embedder, batches, teacher_dim)
     if runtime.recompute:
         _recompute(embedder)
-    training = Training(embedder, objective, schedule, projector)
+    training = Training(embedder, objective, schedule, projector, runtime.chunk)
     loader = Loader(batches, schedule.steps)
     with console.bar(name, schedule.steps) as bar:
         curves, guard = Curves(bar), Guard()

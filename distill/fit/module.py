@@ -1,11 +1,14 @@
 """The LightningModule: one forward pass over a batch, a weighted sum of losses."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from distill import losses
@@ -15,8 +18,10 @@ from distill.fit import together
 from distill.interfaces import Embedder, Tokens
 from distill.objective import Objective, Schedule
 
-ACCURACY = "accuracy"
-"""Share of queries whose positive comes first: unlike losses it compares from one temperature to another."""
+ACCURACY, TEMPERATURE = "accuracy", "temperature"
+MEASURES = (ACCURACY, TEMPERATURE)
+"""Share of queries whose positive comes first, which unlike losses compares from one temperature to another; and the
+temperature, where it is learned."""
 
 GROUPS, LEAST = 4, 8
 """A batch is read in at most so many groups, of at least so many texts; smaller ones leave a GPU waiting."""
@@ -31,12 +36,22 @@ class Training(lightning.LightningModule):
         schedule: Steps, rate, warm-up.
         projector: From the student's space to the teacher's, when the objective has regression. The student is
             projected up, never the teacher down, which collapses (jina-v5, arXiv 2602.15547).
+        chunk: Texts whose activations are held at once; all if None.
     """
 
     def __init__(
-        self, embedder: Embedder, objective: Objective, schedule: Schedule, projector: nn.Linear | None = None
+        self,
+        embedder: Embedder,
+        objective: Objective,
+        schedule: Schedule,
+        projector: nn.Linear | None = None,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
+        self._chunk = chunk
+        self.log_temperature = None
+        if objective.learn_temperature:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(objective.temperature)))
         self.embedder = embedder
         self.objective = objective
         self.schedule = schedule
@@ -46,35 +61,84 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The weighted sum of the losses; each part is logged by itself."""
         parts = self.parts(batch)
-        weighted = [getattr(self.objective, name) * value for name, value in parts.items() if name != ACCURACY]
-        total = torch.stack(weighted).sum()
-        measures = {"loss": total, **parts} if len(weighted) > 1 else parts
+        total = self.total(parts)
+        measures = {"loss": total, **parts} if len(parts.keys() - set(MEASURES)) > 1 else parts
         self.log_dict({name: value.detach() for name, value in measures.items()}, batch_size=len(batch.texts.ids))
         return total
 
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the losses among the parts."""
+        weighted = [getattr(self.objective, name) * value for name, value in parts.items() if name not in MEASURES]
+        return torch.stack(weighted).sum()
+
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Each loss whose weight is not zero, and the queries' accuracy, from one forward pass."""
-        told, goal = self.objective, batch
+        told = self.objective
         texts = self._vectors(batch.texts)
+        queries = None if batch.queries is None else self._vectors(batch.queries)
         found: dict[str, Tensor] = {}
-        queries = None
-        if batch.queries is not None:
-            assert goal.listed is not None and goal.allowed is not None
-            queries = self._vectors(batch.queries)
-            allowed, positive = goal.allowed if told.in_batch else own(goal), goal.listed[:, 0]
-            scores = losses.all_scores(queries, texts)
-            if told.contrastive:
-                found["contrastive"] = losses.contrastive(scores, positive, allowed, told.temperature)
-            if told.kl:
-                assert goal.scores is not None and isinstance(told.teacher_temperature, float)
-                present = (goal.listed >= 0) & goal.scores.isfinite()
-                listed = losses.listed_scores(queries, texts, goal.listed)
-                targets = goal.scores.nan_to_num()
-                found["kl"] = losses.kl(listed, targets, present, told.student_temperature, told.teacher_temperature)
-            found[ACCURACY] = _accuracy(scores.detach(), positive, allowed)
+        if queries is not None:
+            found |= self._compared(queries, texts, batch)
         if told.regression:
             found["regression"] = self._regression(texts, queries, batch)
+        if told.spread:
+            found["spread"] = losses.spread(texts) + (0.0 if queries is None else losses.spread(queries))
         return found
+
+    def _compared(
+        self, queries: Float[Tensor, "queries dim"], texts: Float[Tensor, "texts dim"], batch: Batch
+    ) -> dict[str, Tensor]:
+        """The losses that compare queries with passages."""
+        told, found = self.objective, {}
+        assert batch.listed is not None and batch.allowed is not None
+        allowed, positive = batch.allowed if told.in_batch else own(batch), batch.listed[:, 0]
+        scores = losses.all_scores(queries, texts)
+        present = batch.listed >= 0
+        if told.cosent:
+            assert batch.scores is not None
+            graded = (present.sum(1) == 1) & batch.scores[:, 0].isfinite()
+            own_scores = scores.gather(1, positive[:, None])[:, 0]
+            found["cosent"] = losses.cosent(own_scores[graded], batch.scores[graded, 0], told.student_temperature)
+        if told.contrastive:
+            found["contrastive"] = self._contrastive(queries, scores, positive, allowed, batch)
+        if self.log_temperature is not None:
+            found[TEMPERATURE] = torch.as_tensor(self._temperature())
+        if told.kl:
+            assert batch.scores is not None and isinstance(told.teacher_temperature, float)
+            listed = losses.listed_scores(queries, texts, batch.listed)
+            known, targets = present & batch.scores.isfinite(), batch.scores.nan_to_num()
+            found["kl"] = losses.kl(listed, targets, known, told.student_temperature, told.teacher_temperature)
+        found[ACCURACY] = _accuracy(scores.detach(), positive, allowed)
+        return found
+
+    def _contrastive(
+        self,
+        queries: Float[Tensor, "queries dim"],
+        scores: Float[Tensor, "queries texts"],
+        positive: Int[Tensor, "queries"],
+        allowed: Bool[Tensor, "queries texts"],
+        batch: Batch,
+    ) -> Float[Tensor, ""]:
+        """InfoNCE over passages, and over the other queries where they count; false negatives left out."""
+        told = self.objective
+        if told.same_tower:
+            assert batch.rivals is not None
+            scores = torch.cat([scores, losses.all_scores(queries, queries)], 1)
+            allowed = torch.cat([allowed, batch.rivals & told.in_batch], 1)
+        # Pairs that stand alone, for CoSENT, have nothing to be told from.
+        useful = allowed.scatter(1, positive[:, None], False).any(1)
+        if not useful.any():
+            return scores.sum() * 0.0
+        scores, positive, allowed = scores[useful], positive[useful], allowed[useful]
+        if told.margin is not None:
+            allowed = losses.true_negatives(scores.detach(), positive, allowed, told.margin)
+        return losses.contrastive(scores, positive, allowed, self._temperature(), told.hardness)
+
+    def _temperature(self) -> float | Float[Tensor, ""]:
+        """Of the contrastive part: fixed, or learned and kept from zero, where one passage is all that counts."""
+        if self.log_temperature is None:
+            return self.objective.temperature
+        return self.log_temperature.exp().clamp(min=0.005)
 
     def _vectors(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
         """Vectors of all texts of a batch; of several processes each embeds its share.
@@ -92,11 +156,21 @@ class Training(lightning.LightningModule):
         return together.joined(gathered, len(tokens.ids))
 
     def _read(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
-        """Vectors of texts, read in groups of like length: of texts as they come, a quarter is padding."""
-        count = min(GROUPS, max(1, len(tokens.ids) // LEAST))
+        """Vectors of texts, read in groups of like length: of texts as they come, a quarter is padding.
+
+        With a chunk, a group's activations are dropped, and computed again, with the same dropout, when its gradient
+        has arrived: cached gradients (arXiv 2101.06983), whatever the losses are.
+        """
+        texts = len(tokens.ids)
+        count = -(-texts // self._chunk) if self._chunk else min(GROUPS, max(1, texts // LEAST))
         groups = tokens.attend.sum(1).argsort(stable=True).chunk(count)
-        made = torch.cat([self.embedder(tokens.take(rows)) for rows in groups])
+        made = torch.cat([self._group(tokens.take(rows)) for rows in groups])
         return made[torch.cat(groups).argsort()]
+
+    def _group(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
+        made = checkpoint(self.embedder, tokens, use_reentrant=False) if self._chunk else self.embedder(tokens)
+        assert isinstance(made, Tensor)
+        return made
 
     def _regression(self, texts: Float[Tensor, "t d"], queries: Float[Tensor, "q d"] | None, batch: Batch) -> Tensor:
         assert self.projector is not None

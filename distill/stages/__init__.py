@@ -22,9 +22,10 @@ VERBS = ("ingest", "train", "generate", "embed", "mine", "judge", "label", "expo
 AT_LEAST = {
     **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),
     **dict.fromkeys(("fusion", "negatives", "samples", "seed", "temperature", "texts"), 0),
-    **dict.fromkeys(("objective.contrastive", "objective.kl", "objective.regression"), 0),
+    **dict.fromkeys((f"objective.{name}" for name in ("contrastive", "kl", "regression", "cosent", "spread")), 0),
+    **dict.fromkeys(("objective.margin", "objective.hardness"), 0),
     **dict.fromkeys(("gates.difference", "gates.cosine_mean", "gates.cosine_min"), 0),
-    **dict.fromkeys(("runtime.batch_tokens", "runtime.devices", "runtime.nodes"), 1),
+    **dict.fromkeys(("runtime.batch_tokens", "runtime.chunk", "runtime.devices", "runtime.nodes"), 1),
     **dict.fromkeys(("schedule.queries", "schedule.steps"), 1),
     **dict.fromkeys(("schedule.clip", "schedule.negatives", "schedule.warmup", "schedule.weight_decay"), 0),
 }

@@ -79,7 +79,7 @@ def train(
         batches = listed
     else:
         batches = _texts(embedder, passages, queries, vectors, schedule, seed, out)
-        objective = replace(objective, contrastive=0.0, kl=0.0)
+        objective = replace(objective, contrastive=0.0, kl=0.0, cosent=0.0, learn_temperature=False)
         told = {"texts": batches.rows}
     dim = _dim(vectors) if objective.regression else None
     with _interruptible():
@@ -117,9 +117,14 @@ def _check(
         )
     if objective.regression and not vectors:
         raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
-    if not (objective.regression or (examples and (objective.contrastive or objective.kl))):
+    compared = objective.contrastive or objective.kl or objective.cosent
+    if not (objective.regression or (examples and compared)):
         raise Refused(
             "train: nothing to minimise. Give `regression` a weight in objective; with examples, `contrastive` or `kl`."
+        )
+    if not objective.contrastive and (objective.same_tower or objective.hardness or objective.learn_temperature):
+        raise Refused(
+            "train: same_tower, hardness and learn_temperature are of the contrastive part. Give it a weight."
         )
     if vectors and not objective.regression:
         raise Refused("train: vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
@@ -182,7 +187,16 @@ def _examples(
         artifact.check_refers(folder, "passages", passages)
     corpus = tables.read(passages, "passages")
     held = [tables.read(folder, "examples") for folder in examples]
-    rows = listing.read(held, [str(folder) for folder in examples], len(corpus), kinds, in_batch=objective.in_batch)
+    rows = listing.read(
+        held,
+        [str(folder) for folder in examples],
+        len(corpus),
+        kinds,
+        in_batch=objective.in_batch,
+        graded=bool(objective.cosent),
+    )
+    if objective.cosent and rows.scores is None:
+        raise Refused("train: objective.cosent needs pairs with scores. Read them with `benchmark: true`.")
     if not len(rows.query):
         raise Refused(f"train: no example is left of {rows.dropped}. Look at `kinds` and at what the examples hold.")
     asked = [_asked(folder) for folder in examples]

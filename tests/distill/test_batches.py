@@ -292,3 +292,19 @@ def test_to_moves_every_part_and_keeps_what_is_absent() -> None:
     assert parts(moved).keys() == parts(batch).keys()
     assert all(held.device.type == "meta" for held in parts(moved).values())
     assert equal(batch.to(torch.device("cpu")), batch)
+
+
+def test_rivals_are_other_queries_with_another_answer() -> None:
+    """Harm: a query is told from itself, from its own repetition, or from one that the same passage answers."""
+    held = examples()
+    for step in range(4):
+        batch = held.batch(step)
+        assert batch.rivals is not None and batch.queries is not None and batch.listed is not None
+        asked = numbers(batch.queries)
+        answers = [numbers(batch.texts)[at] for at in batch.listed[:, 0].tolist()]
+        for one, mine in enumerate(asked):
+            for two, other in enumerate(asked):
+                grouped = held.group[mine] == held.group[other] >= 0
+                alike = grouped or held.same[mine] == held.same[other] or answers[one] == answers[two]
+                assert bool(batch.rivals[one, two]) == bool(held.in_batch[mine] and not alike)
+        assert batch.rivals.any()

@@ -217,3 +217,51 @@ def test_listed_scores_are_not_rounded_by_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = losses.listed_scores(queries, passages, listed)
     torch.testing.assert_close(found, queries @ passages.T, rtol=0, atol=1e-6)
+
+
+def test_true_negatives_and_hardness_equal_a_double_loop() -> None:
+    """Harm: the positive is masked or weighted too, or the weight of a negative has a gradient of its own."""
+    generator = torch.Generator().manual_seed(7)
+    scores = (unit(QUERIES, DIM) @ unit(PASSAGES, DIM, seed=1).T).double().requires_grad_()
+    positive = torch.randint(PASSAGES, (QUERIES,), generator=generator)
+    allowed = torch.rand(QUERIES, PASSAGES, generator=generator) < 0.7
+    kept = losses.true_negatives(scores.detach(), positive, allowed, 0.1)
+    assert 0 < kept.sum() < allowed.sum()
+    found = losses.contrastive(scores, positive, kept, 0.5, hardness=5.0)
+    total = scores.new_zeros(())
+    for query, row in enumerate(scores):
+        right = row[positive[query]]
+        terms = [(right / 0.5).exp()]
+        for at, value in enumerate(row):
+            if at != positive[query] and allowed[query, at] and value <= right + 0.1:
+                terms.append(math.exp(5 * value.item()) * (value / 0.5).exp())
+        total = total - (terms[0] / sum(terms)).log()
+    torch.testing.assert_close(found.double(), total / QUERIES, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient(found, scores), gradient(total / QUERIES, scores), rtol=1e-4, atol=1e-6)
+
+
+def test_cosent_equals_a_double_loop_and_sentence_transformers() -> None:
+    """Harm: couples of equal grade push each other apart, or the order is the wrong way round."""
+    from sentence_transformers.sentence_transformer.losses import CoSENTLoss
+
+    pairs = [unit(9, DIM, seed=seed).requires_grad_() for seed in (1, 2)]
+    grades = torch.tensor([0.0, 1.0, 2.5, 2.5, 5.0, 4.0, 1.0, 0.5, 3.0])
+    scores = (pairs[0] * pairs[1]).sum(1)
+    found = losses.cosent(scores, grades, 0.05)
+    couples = [(a, b) for a in range(9) for b in range(9) if grades[a] > grades[b]]
+    expected = torch.log(1 + sum(((scores[b] - scores[a]) / 0.05).double().exp() for a, b in couples))  # type: ignore[arg-type]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    theirs = CoSENTLoss(nn.Identity(), scale=20.0).compute_loss_from_embeddings(pairs, grades)
+    torch.testing.assert_close(found, theirs, rtol=1e-5, atol=1e-6)
+    assert losses.cosent(scores[:0], grades[:0], 0.05).item() == 0
+    assert losses.cosent(torch.tensor([0.9, 0.1]), torch.tensor([5.0, 0.0]), 0.05) < 1e-5
+
+
+def test_spread_equals_a_double_loop() -> None:
+    """Harm: each text is pushed away from itself."""
+    vectors = unit(5, DIM).requires_grad_()
+    expected = sum((vectors[a] @ vectors[b]) ** 2 for a in range(5) for b in range(5) if a != b) / 20
+    found = losses.spread(vectors)
+    torch.testing.assert_close(found, expected)  # type: ignore[arg-type]
+    torch.testing.assert_close(gradient(found, vectors), gradient(expected, vectors))  # type: ignore[arg-type]
+    assert losses.spread(vectors[:1]).item() == 0
