@@ -95,6 +95,9 @@ class Embedder(nn.Module, ABC):
     def forward(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
         """Unit vectors in fp32."""
 
+    def merge(self) -> None:
+        """Multiply out, in place, what only training keeps apart, such as adapters; vectors stay as they are."""
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and settings into an existing empty folder."""

@@ -57,7 +57,16 @@ def test_every_verb_ran_and_every_table_holds_rows(finished: Path) -> None:
         artifact.require(finished / name)
         assert all(tables.describe(finished / name).values())
     metrics = json.loads((finished / "evaluation" / "metrics.json").read_text())
-    assert set(metrics["models"]) == {"untrained", "teacher", "start", "contrastive", "distilled", "int8", "bm25"}
+    assert set(metrics["models"]) == {
+        "untrained",
+        "teacher",
+        "start",
+        "contrastive",
+        "distilled",
+        "soup",
+        "int8",
+        "bm25",
+    }
     assert (finished / "report" / "report.html").stat().st_size > 10_000
 
 

@@ -161,6 +161,14 @@ def _label(plan: Plan, step: Step) -> Work:
     return Work(rows, 0, rows * (200 + 12.0 * int(step.settings["negatives"])), 1 + rows / 50_000)
 
 
+def _average(plan: Plan, step: Step) -> Work:
+    models = step.settings["models"]
+    weights = plan.weights(models[0])
+    if weights is None:
+        return Work(0, operations=None)
+    return Work(0, 0, 4.0 * weights.parameters, len(models) * 2 * weights.load)
+
+
 def _export(plan: Plan, step: Step) -> Work:
     weights = plan.weights(step.settings["model"])
     if weights is None:
@@ -192,6 +200,7 @@ def _report(plan: Plan, step: Step) -> Work:
 VERBS: dict[str, Callable[[Plan, Step], Work]] = {
     "ingest": _ingest,
     "train": _train,
+    "average": _average,
     "generate": _generate,
     "embed": _embed,
     "mine": _mine,

@@ -17,7 +17,7 @@ from distill import __version__, artifact, recipe, runtime
 from distill.artifact import Facts
 from distill.errors import Refused
 
-VERBS = ("ingest", "train", "generate", "embed", "mine", "judge", "label", "export", "evaluate", "report")
+VERBS = ("ingest", "train", "average", "generate", "embed", "mine", "judge", "label", "export", "evaluate", "report")
 
 AT_LEAST = {
     **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),

@@ -1,0 +1,78 @@
+"""Models of several trainings to one: the mean of their weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.artifact import Facts
+from distill.errors import Refused
+from distill.stages import stage
+
+if TYPE_CHECKING:
+    import torch
+
+    from distill.interfaces import Embedder
+
+
+@stage(version=1)
+def average(*, models: tuple[Path, ...], out: Path) -> Facts:
+    """Average the weights of models that began alike: a soup, better than its best ingredient in most reports.
+
+    Adapters are merged first: the mean of products is not the product of means. Six runs with other seeds and
+    mixtures gained llama-embed-nemotron 0.8 points (arXiv 2511.07025).
+
+    Args:
+        models: Steps that trained the same architecture from the same start, each counting alike.
+        out: The artifact.
+
+    Returns:
+        How far the models lie from their mean, as a share of its length.
+
+    Raises:
+        Refused: There are fewer than two, or they are not of one shape.
+    """
+    from distill import console
+    from distill import models as opened
+
+    if len(models) < 2 or len(set(models)) < len(models):
+        raise Refused(f"average: models: {len(set(models))} of {len(models)} differ; needed: two or more, each once.")
+    with console.bar(out.name, len(models)) as bar:
+        mean = _merged(models[0])
+        total = {name: held.double() for name, held in _weights(mean).items()}
+        squared = sum(float(held.square().sum()) for held in total.values())
+        for folder in models[1:]:
+            bar.step(1, folder.name)
+            other = _weights(_merged(folder))
+            _check(models[0], total, folder, other)
+            for name, held in other.items():
+                total[name] += held.double()
+                squared += float(held.double().square().sum())
+        for name, held in _weights(mean).items():
+            held.copy_(total[name] / len(models))
+        bar.step(1, "write")
+    opened.save(mean, out)
+    length = sum(float((held / len(models)).square().sum()) for held in total.values())
+    apart = max(0.0, squared / len(models) - length) / length  # the mean square less the square of the mean
+    return {"models": len(models), "apart": round(apart**0.5, 6)}
+
+
+def _merged(folder: Path) -> "Embedder":
+    from distill import models
+
+    held = models.embedder(folder)
+    held.merge()
+    return held
+
+
+def _weights(model: "Embedder") -> dict[str, "torch.Tensor"]:
+    """What is averaged, by name: numbers, not counters."""
+    return {name: held.detach() for name, held in model.state_dict().items() if held.is_floating_point()}
+
+
+def _check(first: Path, one: "dict[str, torch.Tensor]", second: Path, other: "dict[str, torch.Tensor]") -> None:
+    shapes = [{name: tuple(held.shape) for name, held in weights.items()} for weights in (one, other)]
+    if shapes[0] != shapes[1]:
+        name = sorted(dict(shapes[0].items() ^ shapes[1].items()))[0]
+        raise Refused(
+            f"average: {first} and {second} are of different shape ({name}: {shapes[0].get(name)}, "
+            f"{shapes[1].get(name)}). Average trainings of one start."
+        )
