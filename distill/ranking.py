@@ -25,34 +25,68 @@ def fuse(
     return 1 / (constant + ranks(likelihoods)) + 1 / (constant + ranks(relevances))
 
 
-def hard_negatives(
-    passages: Int[np.ndarray, "queries k"],
-    similarities: Float[np.ndarray, "queries k"],
-    positives: Int[np.ndarray, "queries"],
-    seeds: Int[np.ndarray, "queries"],
-    positive_similarities: Float[np.ndarray, "queries"],
-    negatives: int,
-    ceiling: float,
-) -> Bool[np.ndarray, "queries k"]:
-    """Which candidates are a query's hard negatives: the most similar ones under the ceiling.
+CEILINGS = {"share": 0.95, "margin": 0.05, "absolute": 0.7, "naive": np.inf}
+"""Rules that keep likely positives from the negatives, each with NV-Retriever's best setting (arXiv 2407.15831,
+section 3): TopK-PercPos, TopK-MarginPos, TopK-Abs, and Top-K, which keeps them all."""
 
-    Neither the positive nor the seed is one: when the positive was relabelled, the seed it was
-    written from still answers the query.
+
+def ceilings(positives: Float[np.ndarray, "queries"], rule: str, ceiling: float) -> Float[np.ndarray, "queries"]:
+    """What the similarity of a query's negatives must stay under.
 
     Args:
-        passages: Candidates, the most similar first.
-        similarities: The teacher's cosine of each.
-        positives: Row of each query's positive.
-        seeds: Row of the passage it was written from.
-        positive_similarities: The teacher's cosine of the positive.
-        negatives: Taken at most.
-        ceiling: Share of the positive's similarity that a negative's must stay under
-            (NV-Retriever, arXiv 2407.15831: TopK-PercPos, 0.95).
+        positives: The teacher's cosine of each query's positive.
+        rule: `share` of the positive's, `margin` below it, `absolute`, or `naive`: nothing.
+        ceiling: How large a share, how wide a margin, which cosine.
     """
-    able = (passages != positives[:, None]) & (passages != seeds[:, None])
-    # Of a positive below zero, a share would lie above it: there the same distance is kept below.
-    highest = positive_similarities - (1 - ceiling) * np.abs(positive_similarities)
-    able &= similarities < highest[:, None]
+    if rule == "share":
+        # Of a positive below zero, a share would lie above it: there the same distance is kept below.
+        return positives - (1 - ceiling) * np.abs(positives)
+    if rule == "margin":
+        return positives - ceiling
+    return np.full_like(positives, ceiling if rule == "absolute" else np.inf)
+
+
+def answers(
+    passages: Int[np.ndarray, "queries k"],
+    positives: Int[np.ndarray, "queries"],
+    seeds: Int[np.ndarray, "queries"],
+    same: Int[np.ndarray, "queries"],
+) -> Bool[np.ndarray, "queries k"]:
+    """Which candidates are known to answer their query.
+
+    The positive; the seed, from which a query was written, though another passage was preferred; and the seeds of the
+    rows that ask the same.
+
+    Args:
+        passages: Candidates.
+        positives: Row of each query's positive.
+        seeds: Row of the passage it was written from, or is known to be answered by.
+        same: Equal for equal queries.
+    """
+    known = (passages == positives[:, None]) | (passages == seeds[:, None])
+    if len(np.unique(same)) == len(same):
+        return known
+    stride = int(max(passages.max(initial=0), seeds.max(initial=0))) + 1
+    return known | np.isin(same[:, None] * stride + passages, same * stride + seeds)
+
+
+def hard_negatives(
+    similarities: Float[np.ndarray, "queries k"],
+    known: Bool[np.ndarray, "queries k"],
+    highest: Float[np.ndarray, "queries"],
+    negatives: int,
+    skip: int = 0,
+) -> Bool[np.ndarray, "queries k"]:
+    """Which candidates are a query's hard negatives: the most similar ones under its ceiling.
+
+    Args:
+        similarities: The teacher's cosine of each candidate, the largest first.
+        known: Candidates that answer the query.
+        highest: What a negative's similarity must stay under.
+        negatives: Taken at most.
+        skip: Of the candidates that are not known to answer, so many of the first are left out.
+    """
+    able = ~known & ((~known).cumsum(1) > skip) & (similarities < highest[:, None])
     return able & (able.cumsum(1) <= negatives)
 
 

@@ -21,7 +21,7 @@ VERBS = ("ingest", "train", "average", "generate", "embed", "mine", "judge", "la
 
 AT_LEAST = {
     **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),
-    **dict.fromkeys(("fusion", "negatives", "samples", "seed", "temperature", "texts"), 0),
+    **dict.fromkeys(("fusion", "negatives", "samples", "seed", "skip", "temperature", "texts"), 0),
     **dict.fromkeys((f"objective.{name}" for name in ("contrastive", "kl", "regression", "cosent", "spread")), 0),
     **dict.fromkeys(("objective.margin", "objective.hardness"), 0),
     **dict.fromkeys(("gates.difference", "gates.cosine_mean", "gates.cosine_min"), 0),

@@ -45,44 +45,63 @@ def test_unjudged_candidates_rank_last() -> None:
 
 
 def naive_negatives(
-    passages: list[int], similarities: list[float], positive: int, seed: int, known: float, negatives: int, share: float
+    passages: list[int], similarities: list[float], right: set[int], highest: float, negatives: int, skip: int
 ) -> list[int]:
     """Rows of the negatives, one candidate after the other."""
     taken: list[int] = []
+    passed = 0
     for row, similarity in zip(passages, similarities, strict=True):
-        if row not in (positive, seed) and similarity < share * known and len(taken) < negatives:
-            taken.append(row)
+        if row not in right:
+            passed += 1
+            if passed > skip and similarity < highest and len(taken) < negatives:
+                taken.append(row)
     return taken
 
 
-def test_hard_negatives_equal_a_loop() -> None:
+RULES = {
+    "share": lambda positive: 0.9 * positive,
+    "margin": lambda positive: positive - 0.9,
+    "absolute": lambda _: 0.9,
+    "naive": lambda _: math.inf,
+}
+
+
+@pytest.mark.parametrize("skip", [0, 2])
+@pytest.mark.parametrize("rule", RULES)
+def test_hard_negatives_equal_a_loop(rule: str, skip: int) -> None:
     """Harm: the positive, the seed or a likely unlabelled positive is pushed away as a negative."""
     generator = np.random.default_rng(0)
     passages = np.stack([generator.permutation(40)[:12] for _ in range(300)])
-    similarities = -np.sort(-generator.random((300, 12)).astype(np.float32), axis=1)
+    similarities = -np.sort(-generator.random((300, 12)), axis=1) * 2
     best = generator.integers(0, 12, 300)
     everyone = np.arange(300)
     positives, values = passages[everyone, best], similarities[everyone, best]
     seeds = np.where(generator.random(300) < 0.8, passages[everyone, generator.integers(0, 12, 300)], 99)
-    chosen = ranking.hard_negatives(passages, similarities, positives, seeds, values, 4, 0.9)
+    same = generator.integers(0, 150, 300)
+    known = ranking.answers(passages, positives, seeds, same)
+    chosen = ranking.hard_negatives(similarities, known, ranking.ceilings(values, rule, 0.9), 4, skip)
     for row in everyone:
+        right = {positives[row], *seeds[same == same[row]]}
+        highest = RULES[rule](values[row])
         found = passages[row][chosen[row]].tolist()
-        assert found == naive_negatives(
-            passages[row].tolist(), similarities[row], positives[row], seeds[row], values[row], 4, np.float32(0.9)
-        )
-        assert positives[row] not in found
-        assert seeds[row] not in found
-        assert (similarities[row][chosen[row]] < 0.9 * values[row]).all()
-    assert set(chosen.sum(1).tolist()) == {0, 1, 2, 3, 4}
+        assert found == naive_negatives(passages[row].tolist(), similarities[row], right, highest, 4, skip)
+        assert not right & set(found)
+    if rule != "naive":
+        assert set(chosen.sum(1).tolist()) >= {2, 3, 4}
 
 
 def test_hard_negatives_are_the_most_similar_under_the_ceiling() -> None:
     """Harm: easy negatives are taken, from which nothing is learnt."""
-    chosen = ranking.hard_negatives(
-        np.array([[5, 7, 1, 8, 2, 3]]), np.array([[0.97, 0.96, 0.9, 0.8, 0.7, 0.6]]), np.array([5]), np.array([8]),
-        np.array([0.97]), 2, 0.95,
-    )  # fmt: skip
+    listed = np.array([[5, 7, 1, 8, 2, 3]])
+    known = ranking.answers(listed, np.array([5]), np.array([8]), np.array([0]))
+    highest = ranking.ceilings(np.array([0.97]), "share", 0.95)
+    chosen = ranking.hard_negatives(np.array([[0.97, 0.96, 0.9, 0.8, 0.7, 0.6]]), known, highest, 2)
     assert chosen.tolist() == [[False, False, True, False, True, False]]  # 7 is over 0.9215, 8 is the seed
+
+
+def test_a_share_of_a_positive_below_zero_lies_below_it() -> None:
+    """Harm: 95 % of -0.4 is -0.38, and the negatives are more similar than the positive."""
+    assert ranking.ceilings(np.array([-0.4, 0.4]), "share", 0.95).tolist() == pytest.approx([-0.42, 0.38])
 
 
 def test_scores_of_a_passage_among_candidates_or_elsewhere() -> None:

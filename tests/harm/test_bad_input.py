@@ -68,7 +68,8 @@ FILES = {
     "an unknown key inside that is like none": (
         train("objective: {widhts: 1}"),
         "{file}:8: step 'e' (train): objective: Objective has no argument 'widhts'. There are: contrastive, kl, "
-        "regression, temperature, student_temperature, teacher_temperature, in_batch.",
+        "regression, temperature, student_temperature, teacher_temperature, in_batch, "
+        "same_tower, margin, hardness, learn_temperature, cosent, spread.",
     ),
     "an unknown key of all steps": (
         "runtime: {precison: fp32}\n" + steps(CORPUS),

@@ -223,7 +223,16 @@ def places(values: list[float]) -> list[int]:
 
 
 def naive(
-    held: dict[str, Any], negatives: int, ceiling: float, fusion: int, positive: str, scores: str, within: int | None
+    held: dict[str, Any],
+    negatives: int,
+    ceiling: float,
+    fusion: int,
+    positive: str,
+    scores: str,
+    within: int | None,
+    rule: str,
+    skip: int,
+    floor: float | None,
 ) -> tuple[list[int], list[float]] | None:
     """The example of one query, one candidate after the other; None if it is dropped."""
     passages, similarities, told = held["passages"], np.float32(held["similarities"]), held[scores]
@@ -239,10 +248,15 @@ def naive(
     first = told[passages.index(answer)] if answer in passages else float(known) if scores == "similarities" else NAN
     if math.isnan(first):
         return None
+    if floor is not None and known < floor:
+        return None
     list_, values = [answer], [first]
+    highest = {"share": ceiling * known, "margin": known - ceiling, "absolute": ceiling, "naive": 9}[rule]
     for passage, similarity, score in zip(passages, similarities, told, strict=True):
-        allowed = passage not in (answer, held["seed"]) and similarity < np.float32(ceiling) * known
-        if allowed and len(list_) <= negatives:
+        if passage in (answer, held["seed"]):
+            continue
+        skip -= 1
+        if skip < 0 and similarity < np.float32(highest) and len(list_) <= negatives:
             list_.append(passage)
             values.append(score)
     return list_, values
@@ -258,6 +272,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"positive": "seed", "scores": "likelihoods", "ceiling": 0.7},
     {"positive": "seed", "scores": "relevances", "within": 1},
     {"negatives": 0, "within": 2},
+    {"rule": "margin", "ceiling": 0.1},
+    {"rule": "absolute", "ceiling": 0.5, "skip": 2},
+    {"rule": "naive", "floor": 0.6},
 ]
 
 
@@ -268,6 +285,7 @@ def test_examples_equal_a_loop(given: dict[str, Any], tmp_path: Path) -> None:
     facts = label(candidates=written(tmp_path / "judged", rows[:40], rows[40:]), **given, out=tmp_path / "out")
     settings: dict[str, Any] = {
         "negatives": 7, "ceiling": 0.95, "fusion": 0, "positive": "judged", "scores": "similarities", "within": None,
+        "rule": "share", "skip": 0, "floor": None,
     } | given  # fmt: skip
     expected = {at: made for at, held in enumerate(rows) if (made := naive(held, **settings)) is not None}
     found = examples(tmp_path / "out")
@@ -313,3 +331,26 @@ def test_no_input_is_changed(tmp_path: Path) -> None:
     before = {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths}
     label(candidates=made, scores="likelihoods", within=3, out=tmp_path / "out")
     assert {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths} == before
+
+
+def test_other_known_answers_of_a_query_are_no_negatives(tmp_path: Path) -> None:
+    """Harm: a question with two right passages learns to push the second one away, from the rows of the first."""
+    both = [row(10, [10, 11, 12], [0.9, 0.7, 0.6]), row(11, [10, 11, 12], [0.9, 0.7, 0.6])]
+    both[1] |= {"task": both[0]["task"], "query": both[0]["query"]}
+    other = row(12, [11, 12, 13], [0.9, 0.8, 0.1])
+    made = written(tmp_path / "mined", [*both, other])
+    label(candidates=made, rule="naive", out=tmp_path / "out")
+    assert chosen(tmp_path / "out") == [[10, 12], [11, 12], [12, 11, 13]]
+
+
+@pytest.mark.parametrize(("ceiling", "said"), [(0.01, "next to everything"), (5.0, "next to nothing")])
+def test_a_ceiling_that_says_nothing_is_told(
+    ceiling: float, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: 0.95 of a miner's flat cosines lets all false negatives in, or leaves no negative, and nobody looks."""
+    facts = label(candidates=written(tmp_path / "judged", drawn()), ceiling=ceiling, out=tmp_path / "out")
+    assert said in str(facts["warning"])
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert "warning" not in label(candidates=tmp_path / "judged", out=tmp_path / "again")
+    with pytest.raises(Refused, match="naive has none"):
+        label(candidates=tmp_path / "judged", rule="naive", ceiling=0.5, out=tmp_path / "naive")
