@@ -1,6 +1,5 @@
 """Rows to tensors: what a training step reads, and in which order, as a function of (seed, step)."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from distill.interfaces import TokenRows, Tokens
+from distill.sampling import Sampler, permuted
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,6 @@ class Batches(Protocol):
     def rows(self) -> int:
         """Rows in an epoch."""
         ...
-
-
-def chosen(rows: int, size: int, seed: int, step: int) -> Int[np.ndarray, "size"]:
-    """The rows of batch `step`: each epoch is its own permutation, and a batch does not cross epochs."""
-    size = min(size, rows)
-    epoch, at = divmod(step, rows // size)
-    return _order(rows, seed, epoch)[at * size : (at + 1) * size]
-
-
-@functools.lru_cache(maxsize=8)
-def _order(rows: int, seed: int, epoch: int) -> Int[np.ndarray, "rows"]:
-    return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
 @dataclass(frozen=True)
@@ -107,7 +95,7 @@ class TextBatches:
         turn = np.random.default_rng((self.seed, epoch)).permutation(np.repeat(np.arange(len(sizes)), sizes))
         table = int(turn[at])
         before = int((turn[:at] == table).sum())
-        rows = chosen(len(self.tokens[table]), self.size, self.seed + table, epoch * sizes[table] + before)
+        rows = permuted(len(self.tokens[table]), self.size, self.seed + table, epoch * sizes[table] + before)
         targets = torch.from_numpy(self.targets[table][np.sort(rows)].astype(np.float32))
         return Batch(self.tokens[table].take(np.sort(rows)), targets)
 
@@ -129,10 +117,12 @@ class ExampleBatches:
     """Batch-mates of one group are no negatives; -1 for none."""
     same: Int[np.ndarray, "examples"]
     """Equal for equal queries: what is right for one is not wrong for the other."""
-    size: int
+    sampler: Sampler
+    """Which examples a batch reads."""
     negatives: int
     """Drawn from each list for a step."""
     seed: int
+    """Of those draws."""
     scores: Float[np.ndarray, "listings"] | None = None
     query_targets: Lookup | None = None
     """Of each example."""
@@ -145,8 +135,8 @@ class ExampleBatches:
         return len(self.starts) - 1
 
     def batch(self, step: int) -> Batch:
-        """Examples in random order, blended over tasks as NV-Embed does (arXiv 2405.17428, section 2.2)."""
-        rows = chosen(self.rows, self.size, self.seed, step)
+        """Examples as the sampler chooses them, with their lists, each passage once."""
+        rows = self.sampler.batch(step)
         places = self._places(rows, np.random.default_rng((self.seed, step, 1)))
         inside = places >= 0
         held, numbers = np.unique(self.lists[places[inside]], return_inverse=True)

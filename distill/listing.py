@@ -30,6 +30,8 @@ class Listing:
     """Row of the queries table."""
     artifact: Int[np.ndarray, "examples"]
     """Which artifact the example came from."""
+    mixed: Int[np.ndarray, "examples"]
+    """Equal for examples of one task of one artifact, which are mixed with others by their share."""
     passage_row: Int[np.ndarray, "distinct"]
     """Row of each distinct passage; those read bare come first."""
     passage_task: list[str]
@@ -97,6 +99,7 @@ def read(
         same=_numbered([f"{a}\0{b}" for a, b in zip(task, query, strict=True)])[0],
         origin=table["origin"].to_numpy()[rows],
         artifact=source[rows],
+        mixed=np.unique(source[rows] * (len(task_names) + 1) + numbers, return_inverse=True)[1],
         passage_row=distinct % passages,
         passage_task=[task_names[number] for number in distinct[bare:] // passages - 1],
         bare=bare,

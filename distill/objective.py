@@ -45,6 +45,10 @@ class Schedule:
     """Optimizer steps."""
     queries: int = 64
     """Queries (for regression: texts) a step, over all devices."""
+    by_task: bool = False
+    """Whether all queries of a step are of one task (F2LLM); else tasks are blended (NV-Embed)."""
+    balance: float = 1.0
+    """A task's share of the queries is its share of the examples to this power: 1 leaves it, 0 makes all alike."""
     negatives: int = 7
     """Hard negatives drawn from each list for a step."""
     learning_rate: float = 2e-5

@@ -27,13 +27,15 @@ AT_LEAST = {
     **dict.fromkeys(("gates.difference", "gates.cosine_mean", "gates.cosine_min"), 0),
     **dict.fromkeys(("runtime.batch_tokens", "runtime.chunk", "runtime.devices", "runtime.nodes"), 1),
     **dict.fromkeys(("schedule.queries", "schedule.steps"), 1),
-    **dict.fromkeys(("schedule.clip", "schedule.negatives", "schedule.warmup", "schedule.weight_decay"), 0),
+    **dict.fromkeys(
+        ("schedule.balance", "schedule.clip", "schedule.negatives", "schedule.warmup", "schedule.weight_decay"), 0
+    ),
 }
 ABOVE = {
     **dict.fromkeys(("ceiling", "top_p", "schedule.learning_rate", "objective.temperature"), 0),
     **dict.fromkeys(("objective.student_temperature", "objective.teacher_temperature"), 0),
 }
-AT_MOST = {"seed": 2**32 - 1, "top_p": 1, "gates.cosine_mean": 1, "gates.cosine_min": 1}
+AT_MOST = {"seed": 2**32 - 1, "top_p": 1, "schedule.balance": 1, "gates.cosine_mean": 1, "gates.cosine_min": 1}
 """What a number of this name must be in every verb; what is outside runs into the wild, or silently does nothing."""
 
 P = ParamSpec("P")

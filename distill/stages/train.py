@@ -181,6 +181,7 @@ def _examples(
 ) -> tuple["ExampleBatches", dict[str, object]]:
     from distill import listing
     from distill.batches import ExampleBatches
+    from distill.sampling import Sampler
     from distill.tokens import tokenized
 
     for folder in examples:
@@ -214,7 +215,7 @@ def _examples(
         in_batch=rows.in_batch,
         group=rows.group,
         same=rows.same,
-        size=schedule.queries,
+        sampler=Sampler(rows.mixed, schedule.queries, seed, schedule.by_task, schedule.balance),
         negatives=schedule.negatives,
         seed=seed,
         scores=rows.scores,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.batches import Batch, ExampleBatches, Lookup, TextBatches, chosen
+from distill.batches import Batch, ExampleBatches, Lookup, TextBatches
 from distill.interfaces import TokenRows, Tokens
+from distill.sampling import Sampler
 
 EXAMPLES, DISTINCT, SIZE, NEGATIVES = 48, 40, 12, 3
 
@@ -38,7 +39,7 @@ def examples(seed: int = 0) -> ExampleBatches:
         in_batch=generator.random(EXAMPLES) < 0.7,
         group=generator.integers(-1, 5, EXAMPLES),
         same=generator.integers(0, 30, EXAMPLES),
-        size=SIZE,
+        sampler=Sampler(np.zeros(EXAMPLES, np.int64), SIZE, seed),
         negatives=NEGATIVES,
         seed=seed,
         scores=scores,
@@ -84,17 +85,6 @@ def test_batch_is_a_function_of_seed_and_step(make: type) -> None:
     assert equal(again.batch(3), once[3])
     assert not any(equal(make(1).batch(step), once[step]) for step in range(3))
     assert not equal(once[0], once[4])  # another epoch is another order
-
-
-def test_every_row_once_an_epoch() -> None:
-    """Harm: some examples are seen twice as often as others, or never."""
-    for rows, size in ((48, 12), (50, 12), (5, 12)):
-        steps = max(1, rows // size)
-        epochs = [np.concatenate([chosen(rows, size, 3, e * steps + at) for at in range(steps)]) for e in range(8)]
-        for epoch in epochs:
-            assert len(set(epoch.tolist())) == len(epoch) == min(size, rows) * steps
-        assert len({tuple(epoch) for epoch in epochs}) > 5  # each in an order of its own
-        assert set(np.concatenate(epochs).tolist()) == set(range(rows))  # who is left over changes
 
 
 def test_texts_of_every_table_once_an_epoch() -> None:
@@ -194,7 +184,8 @@ def pair(**changed: object) -> Batch:
     """Two queries: the first lists passages 0 and 1, the second 2 and 3."""
     held = ExampleBatches(
         queries=numbered(2), passages=numbered(9), lists=np.array([0, 1, 2, 3]), starts=np.array([0, 2, 4]),
-        in_batch=np.array([True, True]), group=np.array([-1, -1]), same=np.array([0, 1]), size=2, negatives=1, seed=0,
+        in_batch=np.array([True, True]), group=np.array([-1, -1]), same=np.array([0, 1]),
+        sampler=Sampler(np.zeros(2, np.int64), 2, 0), negatives=1, seed=0,
     )  # fmt: skip
     return replace(held, **changed).batch(0)
 
@@ -263,7 +254,7 @@ def test_targets_of_a_batch_belong_to_its_texts() -> None:
 
 def test_fewer_examples_than_a_batch() -> None:
     """Harm: a small set divides by zero."""
-    held = replace(examples(), size=1000)
+    held = replace(examples(), sampler=Sampler(np.zeros(EXAMPLES, np.int64), 1000, 0))
     batch = held.batch(2)
     assert batch.queries is not None
     assert sorted(numbers(batch.queries)) == list(range(EXAMPLES))

@@ -98,8 +98,8 @@ FILES = {
     ),
     "a number for settings": (
         train("schedule: 3"),
-        "{file}:8: step 'e' (train): schedule: 3; needed: settings among steps, queries, negatives, learning_rate, "
-        "warmup, weight_decay, clip, precision.",
+        "{file}:8: step 'e' (train): schedule: 3; needed: settings among steps, queries, by_task, balance, "
+        "negatives, learning_rate, warmup, weight_decay, clip, precision.",
     ),
     "nothing for settings": (train("schedule: "), "{file}:8: step 'e' (train): schedule: None; needed: settings among"),
     "a word that is none of the choice": (

@@ -155,7 +155,8 @@ def naive(row: Mapping[str, object], texts: Sequence[str]) -> dict[str, float]:
 def epoch(batches: Batches) -> list[Batch]:
     """Every batch once."""
     assert isinstance(batches, (ExampleBatches, TextBatches))
-    return [batches.batch(step) for step in range(batches.rows // batches.size)]
+    size = batches.size if isinstance(batches, TextBatches) else batches.sampler.size
+    return [batches.batch(step) for step in range(batches.rows // size)]
 
 
 @pytest.mark.parametrize("chunk", [20_000, 3])

@@ -18,6 +18,7 @@ from distill.interfaces import TokenRows
 from distill.objective import Objective, Schedule
 from distill.readers import JSONL
 from distill.runtime import Runtime
+from distill.sampling import Sampler
 from distill.stages.embed import embed
 from distill.stages.ingest import ingest
 from distill.stages.label import label
@@ -125,7 +126,8 @@ def test_a_checkpoint_is_plain_tensors_of_what_is_trained(
     texts = teacher.tokenize(["Young owls climb.", "Swifts sleep on the wing."])
     batches = ExampleBatches(
         queries=rows, passages=texts, lists=np.array([0, 1, 1, 0]), starts=np.array([0, 2, 4]),
-        in_batch=np.ones(2, bool), group=np.full(2, -1), same=np.arange(2), size=2, negatives=1, seed=0,
+        in_batch=np.ones(2, bool), group=np.full(2, -1), same=np.arange(2),
+        sampler=Sampler(np.zeros(2, np.int64), 2, 0), negatives=1, seed=0,
     )  # fmt: skip
     frozen = {name: held.clone() for name, held in teacher.named_parameters() if not held.requires_grad}
     fit.fit(teacher, batches, Objective(), SHORT, name="teacher", folder=tmp_path)

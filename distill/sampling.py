@@ -1,0 +1,81 @@
+"""Which rows batch k reads: in random order, a task's rows as often as its share, blended or task by task.
+
+A batch is a function of (seed, k), so that a training that resumes needs no state but k.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+
+def permuted(rows: int, size: int, seed: int, step: int) -> Int[np.ndarray, "size"]:
+    """The rows of batch `step`: each epoch is its own permutation, and a batch does not cross epochs."""
+    size = min(size, rows)
+    epoch, at = divmod(step, rows // size)
+    return _order(rows, seed, epoch)[at * size : (at + 1) * size]
+
+
+@functools.lru_cache(maxsize=8)
+def _order(rows: int, seed: int, epoch: int) -> Int[np.ndarray, "rows"]:
+    return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Rows of several tasks."""
+
+    tasks: Int[np.ndarray, "rows"]
+    """The task of each row, counted from 0."""
+    size: int
+    """Rows in a batch; fewer where there are fewer, or where a task has fewer and stands alone."""
+    seed: int
+    by_task: bool = False
+    """Whether all rows of a batch are of one task; else tasks are blended, as in NV-Embed (arXiv 2405.17428, 2.2)."""
+    balance: float = 1.0
+    """A task's share of an epoch is its share of the rows to this power: 1 leaves it, 0 makes all tasks alike.
+    Rows of a task that gives more than it has come again, perhaps in one batch, where equal queries do not count."""
+
+    def batch(self, step: int) -> Int[np.ndarray, "chosen"]:
+        """The rows of batch `step`."""
+        if not self.by_task and self.balance == 1:
+            return permuted(len(self.tasks), self.size, self.seed, step)
+        epoch, at = divmod(step, len(_epoch(self, 0)))
+        return _epoch(self, epoch)[at]
+
+    @functools.cached_property
+    def held(self) -> list[Int[np.ndarray, "_"]]:
+        """The rows of each task."""
+        return [np.flatnonzero(self.tasks == task) for task in np.unique(self.tasks)]
+
+    @functools.cached_property
+    def quotas(self) -> list[int]:
+        """Rows that each task gives to an epoch; all together about as many as there are."""
+        shares = np.array([len(rows) for rows in self.held], float) ** self.balance
+        return [max(1, int(count)) for count in np.round(shares / shares.sum() * len(self.tasks))]
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch(sampler: Sampler, epoch: int) -> list[Int[np.ndarray, "_"]]:
+    """The batches of an epoch; what does not fill a batch waits for another one."""
+    random = np.random.default_rng((sampler.seed, epoch, 2))
+    drawn = [_drawn(sampler, task, epoch) for task in range(len(sampler.held))]
+    if not sampler.by_task:
+        return _cut(random.permutation(np.concatenate(drawn)), sampler.size)
+    sizes = [min(sampler.size, len(rows)) for rows in sampler.held]
+    batches = [batch for rows, size in zip(drawn, sizes, strict=True) for batch in _cut(rows, size)]
+    return [batches[at] for at in random.permutation(len(batches))]
+
+
+def _drawn(sampler: Sampler, task: int, epoch: int) -> Int[np.ndarray, "quota"]:
+    """What a task gives to an epoch: the next rows of one permutation of them after the other."""
+    rows, quota = sampler.held[task], sampler.quotas[task]
+    rounds, at = np.divmod(np.arange(epoch * quota, (epoch + 1) * quota), len(rows))
+    orders = np.stack([_order(len(rows), sampler.seed + task, int(number)) for number in np.unique(rounds)])
+    return rows[orders[rounds - rounds[0], at]]
+
+
+def _cut(rows: Int[np.ndarray, "rows"], size: int) -> list[Int[np.ndarray, "_"]]:
+    size = min(size, len(rows))
+    return [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
