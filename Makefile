@@ -27,6 +27,7 @@ install: .venv/installed
 	.venv/bin/python -m pip install --quiet $(TORCH)
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	.venv/bin/python -m pip check
+	@echo "Installed. To call distill by hand: source .venv/bin/activate"
 	@mv .venv/installing $@
 
 fix: install

@@ -91,7 +91,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     # As Text, so that words in brackets are shown and not taken for markup.
     shown = Table(title=Text(redacted(title)), title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
-        shown.add_column(Text(column), justify="left" if number == 0 else "right")
+        # A name cut short is no name; what is broken into two lines is read all the same.
+        shown.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=number == 0)
     for row in rows:
         shown.add_row(*(Text(redacted(str(value))) for value in row))
     console.print(shown)

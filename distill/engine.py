@@ -40,7 +40,7 @@ def _ray(make: Callable[[], Worker], parts: Sequence[int], runtime: Runtime) -> 
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise Refused("runtime.engine is ray, which is not installed. pip install 'distill[scale]'.") from error
+        raise Refused("runtime.engine is ray, which is not installed. pip install -e '.[scale]'.") from error
 
     from ray.util import ActorPool
 

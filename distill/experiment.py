@@ -186,10 +186,16 @@ class _Resolver:
         if text in self._names:
             raise Refused(f"reads step {text!r}, which comes later. Steps run from top to bottom.")
         if not path.exists():
-            hint = near(text, self._earlier)
-            hint = hint or (" To name a class, write class_path:." if re.match(r"(teachers|students)\.", text) else "")
-            raise Refused(f"{text} does not exist, and no earlier step has that name.{hint}")
+            is_class = re.match(r"(teachers|students)\.", text)
+            hint = " To name a class, write class_path:." if is_class else near(text, [*self._earlier, *_beside(path)])
+            looked = "" if hint or path.is_absolute() else f" Looked in {Path.cwd()}."
+            raise Refused(f"{text} does not exist, and no earlier step has that name.{hint}{looked}")
         return path
+
+
+def _beside(path: Path) -> list[str]:
+    """What lies where a path leads that is not there."""
+    return [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
 def inputs(experiment: Experiment, step: Step) -> dict[str, Step]:

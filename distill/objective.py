@@ -3,10 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+LOSSES = {
+    "contrastive": "examples",
+    "kl": "scores",
+    "cosent": "scores",
+    "regression": "vectors",
+    "spread": "texts",
+}
+"""What each loss needs: examples, examples with scores, a teacher's vectors, or only what is read for the others."""
+
 
 @dataclass(frozen=True)
 class Objective:
-    """What training minimises: a weighted sum of the parts whose weight is not zero."""
+    """What training minimises: a weighted sum of the losses (`LOSSES`) whose weight is not zero."""
 
     contrastive: float = 1.0
     """Weight of InfoNCE: the positive against the passages that may be negatives."""
@@ -35,6 +44,10 @@ class Objective:
     """Weight of CoSENT over pairs with a score (read with `benchmark: true`): alike pairs above less alike ones."""
     spread: float = 0.0
     """Weight of the spread-out regulariser (EmbeddingGemma): squared cosines of different queries, and of passages."""
+
+    def needs(self, what: str) -> list[str]:
+        """The losses that have a weight and need this (`LOSSES`)."""
+        return [name for name, needed in LOSSES.items() if needed == what and getattr(self, name)]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def _edge(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise Refused(f"export needs {module.partition('.')[0]}: pip install 'distill[edge]'") from error
+        raise Refused(f"export needs {module.partition('.')[0]}: pip install -e '.[edge]'") from error
 
 
 class _Graph(nn.Module):

@@ -60,7 +60,7 @@ def parse(function: Callable[..., object], arguments: Mapping[str, object]) -> d
         raise Refused(" ".join(str(error).split())) from error
     hints = typing.get_type_hints(inspect.unwrap(function))
     settings = {name: value_of(getattr(made, name), hints[name]) for name in wanted if name != "out"}
-    if wrong := stages.ranges(settings):
+    if wrong := stages.faults(function, settings):
         raise Refused("\n".join(wrong))
     return settings
 

@@ -18,6 +18,10 @@ FULL = ("No space left on device", "File too large", "PytorchStreamWriter", "inl
 """Words of libraries that write files by themselves and raise exceptions of their own."""
 
 
+PLAIN = ("new", "finished, same recipe")
+"""Reasons that go without saying."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """What a run would do with a step, and why."""
@@ -38,7 +42,7 @@ def decide(experiment: Experiment) -> dict[str, Decision]:
 def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision]) -> Decision:
     out = step.out
     if not artifact.is_artifact(out):
-        return Decision("run", "new")
+        return Decision("run", PLAIN[0])
     if lines := artifact.differences(out, step.recipe, stages.standing(stages.verb(step.verb), step.settings)):
         return Decision("refuse", "; ".join(lines))
     unfinished = [read for read in inputs(experiment, step) if found[read].what != "done"]
@@ -48,7 +52,7 @@ def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision])
         return (
             Decision("stale", f"{', '.join(unfinished)} must be made again")
             if unfinished
-            else Decision("done", "finished, same recipe")
+            else Decision("done", PLAIN[1])
         )
     return Decision("resume", _progress(out))
 
@@ -124,7 +128,12 @@ def _told(decisions: Mapping[str, Decision], steps: Sequence[Step], costs: Mappi
     """What a run costs, and how many steps it cannot do."""
     stuck = [step.name for step in steps if decisions[step.name].what in ("refuse", "stale", "blocked")]
     told = [estimate.sentence(costs)] if costs or not stuck else []
-    return "; ".join([*told, *([f"{len(stuck)} cannot run ({', '.join(stuck):.60})"] if stuck else [])])
+    return "; ".join([*told, *([f"{len(stuck)} cannot run ({_few(stuck)})"] if stuck else [])])
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names) if len(names) < 6 else f"{', '.join(names[:4])} and {len(names) - 4} more"
 
 
 def decisions_left(decisions: Mapping[str, Decision], steps: Sequence[Step]) -> list[str]:
@@ -208,21 +217,13 @@ def plan(experiment: Experiment, only: Sequence[str] = (), start: str | None = N
     rows = []
     for step in steps:
         decision, cost = decisions[step.name], costs.get(step.name)
+        is_said = decision.why in PLAIN or decision.what == "refuse"  # those reasons stand below
+        why = "" if is_said else f": {decision.why}"
+        what = f"{decision.what}{why}"
         shown = estimate.shown(cost) if cost else ("", "", "", "")
-        rows.append(
-            (
-                step.name,
-                step.verb,
-                decision.what,
-                decision.why if len(decision.why) < 60 else decision.why[:57] + "...",
-                *shown,
-            )
-        )
-    console.table(
-        f"{experiment.file} into {experiment.folder}",
-        ("step", "verb", "what", "why", "rows", "tokens", "time", "disk"),
-        rows,
-    )
+        rows.append((step.name, step.verb, what if len(what) < 60 else what[:57] + "...", *shown))
+    columns = ("step", "verb", "what", "rows", "tokens", "time", "disk")
+    console.table(f"{experiment.file} into {experiment.folder}", columns, rows)
     console.say(_told(decisions, steps, costs))
     for name, decision in decisions.items():
         if decision.what == "refuse" and experiment.steps[name] in steps:

@@ -52,7 +52,7 @@ def unpacked(name: str) -> Path:
     if missing := [module for module in package.modules if importlib.util.find_spec(module) is None]:
         raise Refused(
             f"package:{name} needs the Python package {missing[0].replace('_', '-')}, which is not installed. "
-            "Run `make install`, or `pip install 'distill[quickstart]'`."
+            "Run `make install`, or `pip install -e '.[quickstart]'`."
         )
     with _alone(target):
         if not target.is_dir():

@@ -172,7 +172,13 @@ def test_a_plan_writes_nothing(file: Path, tmp_path: Path, capsys: pytest.Captur
     said(capsys, "run", file, "--only", "corpus", "vectors")
     before = files(tmp_path)
     table = said(capsys, "plan", file, "--set", "vectors.part_rows=10")
-    assert [row(table, step)[2] for step in STEPS] == ["done", "refuse", "run", "blocked", "blocked"]
+    assert [row(table, step)[2] for step in STEPS] == [
+        "done",
+        "refuse",
+        "run",
+        "blocked: reads vectors",
+        "blocked: reads found",
+    ]
     assert "vectors was made by another recipe:\n  settings.part_rows: 50000 -> 10\n" in table
     assert row(said(capsys, "plan", file, "--only", "asked"), "asked")[2] == "run"
     assert files(tmp_path) == before

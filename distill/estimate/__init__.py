@@ -86,7 +86,7 @@ def _size(count: float) -> str:
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if count >= 0.1 * unit:
             return f"{count / unit:.1f} {name}"
-    return "under 0.1 MB"
+    return "< 0.1 MB"
 
 
 def _count(amount: int) -> str:

@@ -17,7 +17,7 @@ TEXT_ENDINGS = (".md", ".markdown", ".txt")
 HIGHEST = 1e6
 """Grade at most: what is higher is no grade, and in the 32 bits that hold it may be infinite."""
 
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
+_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 
 
@@ -42,7 +42,7 @@ class TextFolder(Reader):
             raise Refused(f"length: {self.length} characters; needed: at least 100.")
 
     def read(self) -> Iterator[Passage]:
-        """Passages in the order of the files' names; the title is the nearest heading, or the file's name.
+        """Passages in the order of the files' names; the title is the headings above, or the file's name.
 
         Raises:
             Refused: The folder is not there, has no such file, or a file or its name is not UTF-8.
@@ -63,7 +63,9 @@ class TextFolder(Reader):
 
 
 def passages_of(text: str, title: str, length: int) -> Iterator[tuple[str, str]]:
-    """The text below each heading, cut between paragraphs into passages; each with its heading.
+    """The text below each heading, cut between paragraphs into passages; each with the headings it stands under.
+
+    "Details" alone says nothing; "Backups > Details" does.
 
     Args:
         text: Plain text or Markdown.
@@ -84,6 +86,7 @@ def passages_of(text: str, title: str, length: int) -> Iterator[tuple[str, str]]
 def _sections(text: str, title: str) -> Iterator[tuple[str, list[str]]]:
     """Headings with the paragraphs below them; a `#` inside fenced code is no heading."""
     lines: list[str] = []
+    above: list[tuple[int, str]] = []
     fenced = False
     for line in text.split("\n"):
         fenced ^= bool(_FENCE.match(line))
@@ -92,7 +95,9 @@ def _sections(text: str, title: str) -> Iterator[tuple[str, list[str]]]:
             lines.append(line)
             continue
         yield title, _paragraphs(lines)
-        title, lines = heading.group(1), []
+        level = len(heading[1])
+        above = [*((over, name) for over, name in above if over < level), (level, heading[2])]
+        title, lines = " > ".join(name for _, name in above), []
     yield title, _paragraphs(lines)
 
 

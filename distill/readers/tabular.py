@@ -67,7 +67,10 @@ class Tabular(Reader):
                 raise Refused(f"{name}: {getattr(self, name)!r:.40} means nothing to {self.kind}. Leave it out.")
         known = (*NEEDED[self.kind], *OPTIONAL.get(self.kind, ()))
         if unknown := [name for name in self.columns if name not in known]:
-            raise Refused(f"columns: {unknown[0]!r} means nothing to {self.kind}; it has {', '.join(known)}.")
+            forgotten = " Was `kind` forgotten?" if self.kind == "passages" else ""
+            raise Refused(
+                f"columns: {unknown[0]!r} means nothing to {self.kind}; it has {', '.join(known)}.{forgotten}"
+            )
         if self.kind != "passages" and not self.task.strip():
             raise Refused(f"task: {self.kind} needs the instruction that a query is read with, such as 'Find ...'.")
         if not 0 < self.scale < math.inf:
@@ -102,11 +105,14 @@ class Tabular(Reader):
             column = self.column(meaning)
             if column not in record:
                 there = ", ".join(map(str, record))
-                raise Refused(
-                    f"{at}: no column {column!r}; there are: {there}. Name it with columns: {{{meaning}: ...}}."
-                )
+                hint = self._hint(record) or f" Name it with columns: {{{meaning}: ...}}."
+                raise Refused(f"{at}: no column {column!r}; there are: {there}.{hint}")
             if record[column] is None and meaning in NEEDED[self.kind]:
                 raise Refused(f"{at}: nothing in column {column!r}. Fill it, or take the row out.")
+
+    def _hint(self, record: Mapping[str, object]) -> str:
+        """What else may be wrong where a column is missing."""
+        return ""
 
     def _row(self, at: str, number: str, record: Mapping[str, object]) -> Row:
         if self.kind == "passages":
@@ -200,6 +206,12 @@ class CSV(File):
     def records(self) -> Iterator[Record]:
         """The rows of the file."""
         return files.separated(self.path, self.delimiter)
+
+    def _hint(self, record: Mapping[str, object]) -> str:
+        """One column with separators in its name: they are others than was said."""
+        name = next(iter(record)) if len(record) == 1 else ""
+        found = next((mark for mark in (";", "\t", ",", "|") if mark in name), "")
+        return f" Are values separated by {found!r}? Say so with delimiter." if found else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@
 import dataclasses
 import functools
 import importlib
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import ParamSpec
 from distill import __version__, artifact, recipe, runtime
 from distill.artifact import Facts
 from distill.errors import Refused
+from distill.objective import LOSSES
 
 VERBS = ("ingest", "train", "average", "generate", "embed", "mine", "judge", "label", "export", "evaluate", "report")
 
 AT_LEAST = {
     **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),
     **dict.fromkeys(("fusion", "negatives", "samples", "seed", "skip", "temperature", "texts"), 0),
-    **dict.fromkeys((f"objective.{name}" for name in ("contrastive", "kl", "regression", "cosent", "spread")), 0),
+    **dict.fromkeys((f"objective.{name}" for name in LOSSES), 0),
     **dict.fromkeys(("objective.margin", "objective.hardness"), 0),
     **dict.fromkeys(("gates.difference", "gates.cosine_mean", "gates.cosine_min"), 0),
     **dict.fromkeys(("runtime.batch_tokens", "runtime.chunk", "runtime.devices", "runtime.nodes"), 1),
@@ -95,7 +97,22 @@ def ranges(settings: Mapping[str, object], at: str = "") -> list[str]:
     return found
 
 
-def stage(version: int, *, resumes: bool = False) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
+def faults(function: Callable[..., object], settings: Mapping[str, object]) -> list[str]:
+    """What is wrong with a call whatever its inputs hold, a line each: known before anything runs."""
+    if wrong := ranges(settings):
+        return wrong
+    if checked := getattr(function, "check", None):
+        given = {**defaults(function), **settings}
+        try:
+            checked(**{name: given[name] for name in inspect.signature(checked).parameters})
+        except Refused as error:
+            return str(error).splitlines()
+    return []
+
+
+def stage(
+    version: int, *, resumes: bool = False, check: Callable[..., None] | None = None
+) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
     """Make a function a verb: claim its folder, skip finished work, and mark what it made complete.
 
     The function writes tables into `out` and returns facts; called again with the same arguments it
@@ -104,6 +121,7 @@ def stage(version: int, *, resumes: bool = False) -> Callable[[Callable[P, Facts
     Args:
         version: Raised by hand when the meaning of the output changes; part of the recipe.
         resumes: Whether it goes on where a kill left it, as dear stages do; else it begins anew.
+        check: Takes some of the arguments, by their names, and refuses what cannot be meant whatever the inputs hold.
     """
 
     def wrap(function: Callable[P, Facts]) -> Callable[P, Facts]:
@@ -111,7 +129,7 @@ def stage(version: int, *, resumes: bool = False) -> Callable[[Callable[P, Facts
         def call(*args: P.args, **settings: P.kwargs) -> Facts:
             out = settings["out"]
             assert isinstance(out, Path), "out: a pathlib.Path, the folder to write"
-            if wrong := ranges(settings):
+            if wrong := faults(call, settings):
                 raise Refused("\n".join(f"{function.__name__}: {line}" for line in wrong))
             if runtime.joins(out):
                 return function(*args, **settings)  # the process that started this one holds the folder
@@ -127,7 +145,7 @@ def stage(version: int, *, resumes: bool = False) -> Callable[[Callable[P, Facts
                     artifact.finish(out, {**facts, **_circumstances(began)})
                 return artifact.facts(out)
 
-        call.version = version  # type: ignore[attr-defined]
+        call.version, call.check = version, check  # type: ignore[attr-defined]
         return call
 
     return wrap

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from distill.interfaces import Embedder
 
 
-@stage(version=1)
+def _check_models(models: tuple[Path, ...]) -> None:
+    if len(models) < 2 or len(set(models)) < len(models):
+        raise Refused(f"models: {len(set(models))} of {len(models)} differ; needed: two or more, each once.")
+
+
+@stage(version=1, check=_check_models)
 def average(*, models: tuple[Path, ...], out: Path) -> Facts:
     """Average the weights of models that began alike: a soup, better than its best ingredient in most reports.
 
@@ -33,8 +38,6 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
     from distill import console
     from distill import models as opened
 
-    if len(models) < 2 or len(set(models)) < len(models):
-        raise Refused(f"average: models: {len(set(models))} of {len(models)} differ; needed: two or more, each once.")
     with console.bar(out.name, len(models)) as bar:
         mean = _merged(models[0])
         total = {name: held.double() for name, held in _weights(mean).items()}

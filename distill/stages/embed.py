@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from distill import artifact, tables
+from distill import artifact, console, tables
 from distill.artifact import Facts
 from distill.engine import Worker, work
 from distill.errors import Refused
@@ -11,8 +11,16 @@ from distill.models import Model
 from distill.runtime import Runtime
 from distill.stages import stage
 
+FILLED = 0.05
+"""Share of texts that fill a model's length from which it is said."""
 
-@stage(version=1, resumes=True)
+
+def _check(passages: Path | None, queries: Path | None) -> None:
+    if (passages is None) == (queries is None):
+        raise Refused("name one table, `passages` or `queries`.")
+
+
+@stage(version=1, resumes=True, check=_check)
 def embed(
     *,
     model: Model,
@@ -33,12 +41,11 @@ def embed(
         out: The artifact.
 
     Returns:
-        Rows, width, mean cosine of pairs drawn at random, and what was embedded with which model.
+        Rows, width, rows that fill the model's length and may be cut, mean cosine of pairs drawn at random, and
+        what was embedded with which model.
     """
     from distill import models
 
-    if (passages is None) == (queries is None):
-        raise Refused("embed: name one table, `passages` or `queries`.")
     name, source = ("passages", passages) if passages is not None else ("queries", queries)
     assert source is not None
     rows = len(tables.read(source, name))
@@ -46,7 +53,12 @@ def embed(
     todo = tables.missing(out / "vectors", parts)
     left = sum(min(part_rows, rows - part * part_rows) for part in todo)
     work(partial(_worker, model, source, name, part_rows, runtime, out), todo, left, out.name, runtime)
-    return _facts(out) | {
+    facts = _facts(out)
+    if (filled := int(str(facts["filled"]))) > FILLED * rows:
+        console.say(
+            f"{out.name}: {filled:,} of {rows:,} texts fill the model's length; what stands behind is not read."
+        )
+    return facts | {
         "rows": rows,
         "model": models.label(model),
         "refers": {"embedded": f"{name}:{artifact.fingerprint(source)}", name: artifact.fingerprint(source)},
@@ -67,9 +79,10 @@ def _worker(model: Model, source: Path, name: str, part_rows: int, runtime: Runt
         texts = tables.passage_texts(rows) if name == "passages" else tables.texts(rows["query"])
         tokens = embedder.tokenize(texts, None if name == "passages" else tables.texts(rows["task"]))
         made = encode.vectors(embedder, tokens, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
-        schema = tables.vectors(embedder.dim)
+        filled = int((tokens.lengths >= getattr(embedder, "length", np.inf)).sum())
+        note = {"tokens": len(tokens.ids), "filled": filled}
         tables.write(
-            out / "vectors", schema, {"vector": made.astype(np.float16)}, part=part, note={"tokens": len(tokens.ids)}
+            out / "vectors", tables.vectors(embedder.dim), {"vector": made.astype(np.float16)}, part=part, note=note
         )
 
     return do
@@ -83,8 +96,10 @@ def _facts(out: Path) -> dict[str, object]:
     one, other = (vectors[side].astype(np.float32) for side in drawn)
     different = drawn[0] != drawn[1]
     cosines = (one * other).sum(1)[different]
+    notes = tables.notes(out / "vectors")
     return {
         "dim": vectors.shape[1],
-        "tokens": sum(int(str(note["tokens"])) for note in tables.notes(out / "vectors")),
+        "tokens": sum(int(str(note["tokens"])) for note in notes),
+        "filled": sum(int(str(note["filled"])) for note in notes),
         "mean_pairwise_cosine": round(float(cosines.mean()), 4) if different.any() else None,
     }

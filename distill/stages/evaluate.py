@@ -29,7 +29,18 @@ PATIENCE = 10.0  # seconds after which a slow model's latency is known well enou
 TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
 
 
-@stage(version=1, resumes=True)
+def _check(models: Mapping[str, Model], teacher: str, lexical: bool, depth: int) -> None:
+    if teacher and teacher not in models:
+        raise Refused(
+            f"teacher: {teacher!r} is none of the models ({', '.join(models)}). Name one, or say teacher: ''."
+        )
+    if lexical and LEXICAL in models:
+        raise Refused(f"models: {LEXICAL!r} is the lexical search. Give the model another name, or say lexical: false.")
+    if depth < 10:
+        raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
+
+
+@stage(version=1, resumes=True, check=_check)
 def evaluate(
     *,
     passages: Path,
@@ -66,7 +77,6 @@ def evaluate(
     Raises:
         Refused: `teacher` is not among the models, or there is nothing to measure on.
     """
-    _check(models, teacher, lexical, depth)
     artifact.check_refers(examples, "passages", passages)
     benchmark = _open(passages, examples)
     names = [*models, *([LEXICAL] if lexical and benchmark.queries else [])]
@@ -91,17 +101,6 @@ def evaluate(
         "dropped": benchmark.dropped,
         "refers": {"examples": artifact.fingerprint(examples), "passages": artifact.fingerprint(passages)},
     }
-
-
-def _check(models: Mapping[str, Model], teacher: str, lexical: bool, depth: int) -> None:
-    if teacher and teacher not in models:
-        raise Refused(
-            f"teacher: {teacher!r} is none of the models ({', '.join(models)}). Name one, or say teacher: ''."
-        )
-    if lexical and LEXICAL in models:
-        raise Refused(f"models: {LEXICAL!r} is the lexical search. Give the model another name, or say lexical: false.")
-    if depth < 10:
-        raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
 
 
 @dataclass(frozen=True)

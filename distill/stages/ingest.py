@@ -31,7 +31,15 @@ LONGEST = 100_000
 DROPPED = -1
 
 
-@stage(version=1)
+def _check(sources: tuple[Reader, ...], negatives: int) -> None:
+    if negatives < 1:
+        raise Refused(f"negatives: {negatives}; needed: at least 1, for labelled texts have no others.")
+    for source in sources:
+        if source.limit is not None and source.limit < 1:
+            raise Refused(f"limit: {source.limit} of {type(source).__name__}; needed: at least 1, or none at all.")
+
+
+@stage(version=1, check=_check)
 def ingest(
     *, sources: tuple[Reader, ...], exclude: tuple[Path, ...] = (), negatives: int = 7, seed: int = 0, out: Path
 ) -> Facts:
@@ -51,8 +59,6 @@ def ingest(
     Returns:
         Rows of each table and kind, rows dropped by rule, licences.
     """
-    if negatives < 1:
-        raise Refused(f"negatives: {negatives}; needed: at least 1, for labelled texts have no others.")
     for source in sources:
         _check_apart(source, out)
     intake = _Intake(out, overlap.index(_texts(exclude)) if exclude else None)
@@ -145,8 +151,6 @@ class _Intake:
         Raises:
             Refused: It has no row, gives one key to two texts, or names a passage that it did not give.
         """
-        if source.limit is not None and source.limit < 1:
-            raise Refused(f"limit: {source.limit} of {type(source).__name__}; needed: at least 1, or none at all.")
         self._keys = {}
         rows, given = source.read(), 0
         while batch := list(islice(rows, AT_ONCE)):

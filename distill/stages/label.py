@@ -18,7 +18,12 @@ ALL_OR_NOTHING = (0.02, 0.995)
 """Shares of the candidates under the ceiling beyond which the rule says nothing about them."""
 
 
-@stage(version=1)
+def _check(rule: str, ceiling: float | None) -> None:
+    if rule == "naive" and ceiling is not None:
+        raise Refused("ceiling: naive has none. Leave it out, or say another `rule`.")
+
+
+@stage(version=1, check=_check)
 def label(
     *,
     candidates: Path,
@@ -64,8 +69,6 @@ def label(
     judged = "likelihoods" in held.schema.names
     if scores != "similarities" and not judged:
         raise Refused(f"label: scores are {scores}, and {candidates} was not judged. Use similarities, or judge first.")
-    if rule == "naive" and ceiling is not None:
-        raise Refused("label: ceiling: naive has none. Leave it out, or say another `rule`.")
     if fusion and not judged:
         raise Refused(f"label: fusion is of judgements, and {candidates} was not judged. Leave it out, or judge first.")
     listed, similarities = tables.matrix(held["passages"]), tables.matrix(held["similarities"])

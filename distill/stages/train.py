@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from distill import artifact, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
-from distill.objective import Objective, Schedule
+from distill.objective import LOSSES, Objective, Schedule
 from distill.runtime import Runtime, joins
 from distill.stages import stage
 
@@ -27,7 +27,36 @@ if TYPE_CHECKING:
 CHUNK = 20_000  # texts tokenised at once: bounds memory, whatever the size of the corpus
 
 
-@stage(version=1, resumes=True)
+def _check(
+    examples: tuple[Path, ...],
+    queries: tuple[Path, ...],
+    vectors: tuple[Path, ...],
+    kinds: tuple[str, ...],
+    objective: Objective,
+) -> None:
+    """Refuse a call in which something is missing, or would do nothing without a word."""
+    if not examples and not vectors:
+        raise Refused("neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on.")
+    if objective.needs("vectors") and not vectors:
+        raise Refused("objective.regression needs vectors. Name the embed steps in `vectors`.")
+    compared = [*objective.needs("examples"), *objective.needs("scores")]
+    if not objective.needs("vectors") and not (examples and compared):
+        losses = " or ".join(f"`{name}`" for name, needed in LOSSES.items() if needed in ("examples", "scores"))
+        raise Refused(f"nothing to minimise. Give `regression` a weight in objective; with examples, {losses}.")
+    if not objective.contrastive and (objective.same_tower or objective.hardness or objective.learn_temperature):
+        raise Refused("same_tower, hardness, learn_temperature are of `contrastive`, which has no weight.")
+    if vectors and not objective.needs("vectors"):
+        raise Refused("vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
+    if examples and queries:
+        raise Refused("queries are those of the examples here. Leave `queries` out, or `examples`.")
+    if kinds and not examples:
+        raise Refused("kinds are of examples, and there are none. Leave `kinds` out.")
+    for name, folders in (("examples", examples), ("queries", queries), ("vectors", vectors)):
+        if len(set(folders)) < len(folders):
+            raise Refused(f"{name}: one artifact stands there twice. Name each once.")
+
+
+@stage(version=1, resumes=True, check=_check)
 def train(
     *,
     model: Model,
@@ -70,7 +99,9 @@ def train(
     from distill import fit, models
     from distill.batches import ExampleBatches, TextBatches
 
-    _check(examples, queries, vectors, kinds, objective)
+    teachers = sorted({str(artifact.facts(folder).get("model")) for folder in vectors})
+    if len(teachers) > 1:
+        raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
     embedder = models.embedder(model)
     batches: ExampleBatches | TextBatches
     if examples:
@@ -79,7 +110,8 @@ def train(
         batches = listed
     else:
         batches = _texts(embedder, passages, queries, vectors, schedule, seed, out)
-        objective = replace(objective, contrastive=0.0, kl=0.0, cosent=0.0, learn_temperature=False)
+        without: dict[str, Any] = {name: 0.0 for name, needed in LOSSES.items() if needed in ("examples", "scores")}
+        objective = replace(objective, **without, learn_temperature=False)
         told = {"texts": batches.rows}
     dim = _dim(vectors) if objective.regression else None
     with _interruptible():
@@ -103,43 +135,6 @@ def train(
     return told | {"skipped_steps": skipped, "last": last, "refers": {"passages": artifact.fingerprint(passages)}}
 
 
-def _check(
-    examples: tuple[Path, ...],
-    queries: tuple[Path, ...],
-    vectors: tuple[Path, ...],
-    kinds: tuple[str, ...],
-    objective: Objective,
-) -> None:
-    """Refuse a call in which something is missing, or would do nothing without a word."""
-    if not examples and not vectors:
-        raise Refused(
-            "train: neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on."
-        )
-    if objective.regression and not vectors:
-        raise Refused("train: objective.regression needs vectors. Name the embed steps in `vectors`.")
-    compared = objective.contrastive or objective.kl or objective.cosent
-    if not (objective.regression or (examples and compared)):
-        raise Refused(
-            "train: nothing to minimise. Give `regression` a weight in objective; with examples, `contrastive` or `kl`."
-        )
-    if not objective.contrastive and (objective.same_tower or objective.hardness or objective.learn_temperature):
-        raise Refused(
-            "train: same_tower, hardness and learn_temperature are of the contrastive part. Give it a weight."
-        )
-    if vectors and not objective.regression:
-        raise Refused("train: vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
-    if examples and queries:
-        raise Refused("train: queries are those of the examples here. Leave `queries` out, or `examples`.")
-    if kinds and not examples:
-        raise Refused("train: kinds are of examples, and there are none. Leave `kinds` out.")
-    for name, folders in (("examples", examples), ("queries", queries), ("vectors", vectors)):
-        if len(set(folders)) < len(folders):
-            raise Refused(f"train: {name}: one artifact stands there twice. Name each once.")
-    teachers = sorted({str(artifact.facts(folder).get("model")) for folder in vectors})
-    if len(teachers) > 1:
-        raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Lightning makes a silent exit of Ctrl-C, and leaves Ctrl-C switched off: put both right."""
@@ -157,8 +152,6 @@ def _temperature(objective: Objective, batches: "ExampleBatches", told: dict[str
 
     if not objective.kl:
         return 1.0
-    if batches.scores is None:
-        raise Refused("train: objective.kl needs examples with scores. Make them with `label`.")
     if objective.teacher_temperature != "auto":
         return float(objective.teacher_temperature)
     listed, present = batches.score_lists()
@@ -196,8 +189,11 @@ def _examples(
         in_batch=objective.in_batch,
         graded=bool(objective.cosent),
     )
-    if objective.cosent and rows.scores is None:
-        raise Refused("train: objective.cosent needs pairs with scores. Read them with `benchmark: true`.")
+    if rows.scores is None and (needing := objective.needs("scores")):
+        raise Refused(
+            f"train: objective.{needing[0]} needs examples with scores. `label` makes such of queries, and "
+            "`benchmark: true` reads such pairs."
+        )
     if not len(rows.query):
         raise Refused(f"train: no example is left of {rows.dropped}. Look at `kinds` and at what the examples hold.")
     asked = [_asked(folder) for folder in examples]

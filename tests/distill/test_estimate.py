@@ -202,7 +202,7 @@ def test_an_unknown_number_of_rows_is_no_error() -> None:
 """
     )
     assert [cost.rows for cost in costs.values()] == [None, None]
-    assert estimate.shown(costs["vectors"]) == ("?", "?", "?", "under 0.1 MB")
+    assert estimate.shown(costs["vectors"]) == ("?", "?", "?", "< 0.1 MB")
     assert "corpus, vectors" in estimate.sentence(costs)
 
 

@@ -372,8 +372,15 @@ def test_text_is_split_at_headings_and_paragraphs(tmp_path: Path) -> None:
         ("a.txt#0", "a", "Plain."),
         ("b/notes.md#0", "notes", "Before any heading."),
         ("b/notes.md#1", "First *one*", "Paragraph one.\nStill paragraph one.\n\n```\n# no heading\n```"),
-        ("b/notes.md#2", "Second", "Paragraph two."),
+        ("b/notes.md#2", "First *one* > Second", "Paragraph two."),
     ]
+
+
+def test_a_title_says_what_the_heading_belongs_to() -> None:
+    """Harm: a hundred files have a section "Details", and their passages cannot be told apart."""
+    text = "# Backups\none\n### Deep\ntwo\n## Details\nthree\n# Printers\nfour\n## Details\nfive"
+    titles = [title for title, _ in passages_of(text, "file", 500)]
+    assert titles == ["Backups", "Backups > Deep", "Backups > Details", "Printers", "Printers > Details"]
 
 
 def test_no_passage_is_too_long_and_no_word_is_lost() -> None:

@@ -179,6 +179,7 @@ def test_facts_tell_what_was_embedded_with_what(table: str, source: Path, tmp_pa
     facts = embed(model=model, **{table: source}, part_rows=4, runtime=EXACT, out=tmp_path / "out")
     told = read_alone(source, table)
     assert (facts["rows"], facts["dim"]) == (len(told), 7)
+    assert facts["filled"] == 0
     assert facts["tokens"] == sum(len(text) + len(task or "") for text, task in told)
     made_of = artifact.fingerprint(source)
     assert facts["refers"] == {"embedded": f"{table}:{made_of}", table: made_of}
@@ -232,3 +233,21 @@ def test_a_refusal_leaves_the_folder_free(source: Path, tmp_path: Path, read: li
         embed(model=Letters, queries=bare, out=tmp_path / "out")
     assert not Letters.made
     assert embed(model=Letters, passages=bare, out=tmp_path / "out")["rows"] == 1
+
+
+def test_texts_that_are_cut_are_counted_and_told(
+    corpus: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: long documents are embedded by their first lines, and nobody hears of it until nothing is found."""
+    short, long = (functools.partial(Encoder, str(encoder), length=length) for length in (6, 100))
+    facts = embed(passages=corpus, model=short, out=tmp_path / "short")
+    assert facts["filled"] == sum(len(ids) >= 6 for ids in lengths(corpus, short))
+    assert "fill the model's length; what stands behind is not read" in " ".join(capsys.readouterr().out.split())
+    assert embed(passages=corpus, model=long, out=tmp_path / "long")["filled"] == 0
+    assert "not read" not in capsys.readouterr().out
+
+
+def lengths(corpus: Path, model: functools.partial[Encoder]) -> list[list[int]]:
+    """Token ids of each passage, cut as the model cuts them."""
+    rows = model().tokenize(tables.passage_texts(tables.read(corpus, "passages")))
+    return [rows.ids[rows.starts[at] : rows.starts[at + 1]].tolist() for at in range(len(rows))]
