@@ -54,6 +54,31 @@ def of_labels(rows: Int[np.ndarray, "texts"], labels: Int[np.ndarray, "texts"], 
     return Paired(rows[order], rows[order][listed], groups, dropped)
 
 
+def of_label_texts(
+    rows: Int[np.ndarray, "texts"],
+    labels: Int[np.ndarray, "texts"],
+    names: Int[np.ndarray, "classes"],
+    negatives: int,
+    seed: int,
+) -> Paired:
+    """Examples from labelled texts: the positive is the text of the label, negatives are those of other labels.
+
+    Args:
+        rows: The texts.
+        labels: The class of each.
+        names: The text of each class's label.
+        negatives: Different negatives for each query; fewer where there are fewer other labels.
+        seed: Of the draws.
+
+    Raises:
+        Refused: There are fewer than two labels.
+    """
+    rows, labels, dropped = _of_one_class(rows, labels)
+    classes = np.arange(len(names))
+    drawn = _outside(classes[labels], np.ones_like(labels), len(names), negatives, np.random.default_rng(seed))
+    return Paired(rows, np.column_stack([names[labels], names[drawn]]), labels, dropped)
+
+
 def of_pairs(
     first: Int[np.ndarray, "pairs"],
     second: Int[np.ndarray, "pairs"],

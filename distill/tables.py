@@ -43,8 +43,8 @@ EXAMPLES = pa.schema(
 
 `passages`: rows of the passages table, the positive first. `scores`: the raw score of each, or empty;
 of a benchmark, grades. `in_batch`: may the passages of batch-mates be negatives? `symmetric`: are the
-passages read as queries too (STS)? `group`: class or cluster, -1 if none; batch-mates of one group are
-no negatives. `origin`: row of the queries table, -1 if none.
+passages read as queries too (STS, texts of a class)? `group`: class or cluster, -1 if none; batch-mates of
+one group are no negatives. `origin`: row of the queries table, -1 if none.
 """
 
 CURVES = pa.schema([("step", pa.int64()), ("measure", pa.string()), ("value", pa.float32())])

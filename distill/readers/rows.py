@@ -45,6 +45,8 @@ class Labelled:
     task: str
     passage: Passage
     label: str
+    by_label: bool = False
+    """Whether its positive is the text of its label; else another text of the class."""
 
 
 @dataclass(frozen=True)

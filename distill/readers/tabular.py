@@ -23,6 +23,7 @@ NEEDED = {
     "classification": ("text", "label"),
     "clustering": ("text", "label"),
     "sts": ("sentence1", "sentence2", "score"),
+    "nli": ("premise", "hypothesis", "label"),
 }
 """Columns that a table of each kind must have."""
 
@@ -30,21 +31,26 @@ OPTIONAL = {"passages": ("key", "title"), "retrieval": ("negatives",)}
 """Columns that it may have."""
 
 MEANT = {
-    "task": ("retrieval", "classification", "clustering", "sts"),
+    "task": ("retrieval", "classification", "clustering", "sts", "nli"),
     "benchmark": ("retrieval", "sts"),
     "scale": ("sts",),
+    "positive": ("classification", "clustering"),
 }
 """The kinds to which a setting means something."""
+
+ENTAILED, NEUTRAL, OPPOSED = ("entailment", "0"), ("neutral", "1", "-1"), ("contradiction", "not_entailment", "2")
+"""Labels of `nli`, in words and as the common data sets number them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tabular(Reader):
     """What all tables have in common: which kind a row is, and what its columns are called."""
 
-    kind: Literal["passages", "retrieval", "classification", "clustering", "sts"] = "passages"
+    kind: Literal["passages", "retrieval", "classification", "clustering", "sts", "nli"] = "passages"
     """What a row is. `passages`: text, and key, title where there are such columns. `retrieval`: query,
     positive, and negatives (a text or a list of texts each). `classification`, `clustering`: text, label.
-    `sts`: sentence1, sentence2, score."""
+    `sts`: sentence1, sentence2, score. `nli`: premise, hypothesis, label; a premise is a query, what it entails its
+    positives, what contradicts it its negatives, and the premises of a file are held in memory."""
     task: str = ""
     """The instruction for the queries; needed for every kind but passages."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +60,11 @@ class Tabular(Reader):
     Otherwise as training wants them: a row for each positive, and only pairs that are alike."""
     scale: float = 5.0
     """Score of two texts that mean the same (`sts`)."""
+    positive: Literal["example", "label"] = "example"
+    """Of a labelled text: another text of its label (NV-Embed, for more than two labels), or the label's own text
+    (NV-Embed, for two)."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Only rows whose columns hold these texts, as `split: train`."""
     licence: str = ""
     """Of the text, as its owner names it."""
     limit: int | None = None
@@ -91,9 +102,38 @@ class Tabular(Reader):
         Raises:
             Refused: A column is not there, or a value is missing or not what its column needs.
         """
-        for number, (at, record) in enumerate(islice(self.records(), self.limit), start=1):
+        rows = enumerate(islice(self._chosen(), self.limit), start=1)
+        if self.kind == "nli":
+            yield from self._premises(rows)
+            return
+        for number, (at, record) in rows:
             self._check(at, record)
             yield self._row(at, str(number), record)
+
+    def _chosen(self) -> Iterator[Record]:
+        """The rows that `where` lets through."""
+        for at, record in self.records():
+            if absent := [column for column in self.where if column not in record]:
+                raise Refused(f"{at}: where: no column {absent[0]!r}; there are: {', '.join(map(str, record))}.")
+            if all(str(record[column]) == value for column, value in self.where.items()):
+                yield at, record
+
+    def _premises(self, rows: Iterator[tuple[int, Record]]) -> Iterator[Retrieval]:
+        """Each premise that entails something, once, with all that it entails and all that contradicts it."""
+        held: dict[str, tuple[str, list[Passage], list[Passage]]] = {}
+        for number, (at, record) in rows:
+            self._check(at, record)
+            label = str(record[self.column("label")]).strip().lower()
+            if label not in (*ENTAILED, *NEUTRAL, *OPPOSED):
+                raise Refused(f"{at}: label {label!r:.40}. Needed: entailment, neutral or contradiction (0, 1, 2).")
+            _, entailed, opposed = held.setdefault(self._text(at, record, "premise"), (at, [], []))
+            if label not in NEUTRAL:
+                (entailed if label in ENTAILED else opposed).append(
+                    self._passage(at, str(number), self._text(at, record, "hypothesis"))
+                )
+        for premise, (at, entailed, opposed) in held.items():
+            if entailed:
+                yield Retrieval(self.task, premise, tuple(entailed), tuple(opposed), (), at)
 
     def column(self, meaning: str) -> str:
         """What the file calls a column."""
@@ -126,7 +166,9 @@ class Tabular(Reader):
             pair = self._passage(at, number + "a", first), self._passage(at, number + "b", second)
             return Pair(self.task, *pair, self._score(at, record), self.benchmark)
         passage = self._passage(at, number, self._text(at, record, "text"))
-        return Labelled(self.kind, self.task, passage, str(record[self.column("label")]))
+        assert self.kind in ("classification", "clustering")
+        label = str(record[self.column("label")])
+        return Labelled(self.kind, self.task, passage, label, by_label=self.positive == "label")
 
     def _retrieval(self, at: str, number: str, record: Mapping[str, object]) -> Retrieval:
         positives = self._passages(at, number + "+", record, "positive")
@@ -222,7 +264,7 @@ class Parquet(File):
         """The rows of the file."""
         meanings = NEEDED[self.kind], OPTIONAL.get(self.kind, ())
         needed, optional = ([self.column(meaning) for meaning in group] for group in meanings)
-        return files.parquet(self.path, needed, optional)
+        return files.parquet(self.path, [*needed, *self.where], optional)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -142,7 +142,7 @@ class _Intake:
         self._asked: set[bytes] = set()
         self._judged: dict[tuple[str, str], dict[int, float]] = {}  # of a benchmark: task and query, row, grade
         self._groups = 0
-        self._labelled: dict[tuple[str, str], tuple[array[int], array[int], dict[str, int]]] = {}
+        self._labelled: dict[tuple[str, str, bool], tuple[array[int], array[int], dict[str, int]]] = {}
         self._pairs: dict[str, tuple[array[int], array[int], array[float]]] = {}
 
     def take(self, source: Reader) -> None:
@@ -258,7 +258,8 @@ class _Intake:
     def _label(self, row: Labelled) -> None:
         at = self._row(row.passage)
         if at != DROPPED:
-            rows, labels, names = self._labelled.setdefault((row.kind, row.task), (array("l"), array("l"), {}))
+            key = (row.kind, row.task, row.by_label)
+            rows, labels, names = self._labelled.setdefault(key, (array("l"), array("l"), {}))
             rows.append(at)
             labels.append(names.setdefault(row.label, len(names)))
 
@@ -290,24 +291,38 @@ class _Intake:
             Refused: A task has too few classes.
         """
         self.passages.flush()
-        for number, ((kind, task), (rows, labels, _)) in enumerate(self._labelled.items()):
+        for number, ((kind, task, by_label), (rows, labels, names)) in enumerate(self._labelled.items()):
+            given = np.asarray(rows), np.asarray(labels)
             with _naming(kind, task):
-                made = pairing.of_labels(np.asarray(rows), np.asarray(labels), negatives, seed + number)
-            self._paired(kind, task, made)
+                if by_label:
+                    made = pairing.of_label_texts(*given, self._told(names), negatives, seed + number)
+                else:
+                    made = pairing.of_labels(*given, negatives, seed + number)
+            self._paired(kind, task, made, symmetric=not by_label)
         for number, (task, (first, second, scores)) in enumerate(self._pairs.items()):
             with _naming("sts", task):
-                given = np.asarray(first), np.asarray(second), np.asarray(scores)
-                made = pairing.of_pairs(*given, negatives, seed + number)
-            self._paired("sts", task, made)
+                made = pairing.of_pairs(
+                    np.asarray(first), np.asarray(second), np.asarray(scores), negatives, seed + number
+                )
+            self._paired("sts", task, made, symmetric=True)
 
-    def _paired(self, kind: str, task: str, made: pairing.Paired) -> None:
+    def _told(self, names: Mapping[str, int]) -> "np.ndarray":
+        """The passages that labels are, in the order of their numbers."""
+        rows = [self._row(Passage("labels", name, "", name, f"label {name!r}")) for name in names]
+        self.passages.flush()
+        if DROPPED in rows:
+            raise Refused(f"label {list(names)[rows.index(DROPPED)]!r} is no text to learn. Say positive: example.")
+        return np.asarray(rows)
+
+    def _paired(self, kind: str, task: str, made: pairing.Paired, *, symmetric: bool) -> None:
+        """Examples as drawn; of like texts (`symmetric`) each is read with the task (NV-Embed, section 4)."""
         texts = tables.opened(self.out / "passages")["text"]
         for start in range(0, len(made.queries), PART):
             part = slice(start, start + PART)
             queries = tables.texts(texts.take(pa.array(made.queries[part])))
             groups = (made.groups[part] + self._groups).tolist()
             for query, listed, group in zip(queries, made.passages[part].tolist(), groups, strict=True):
-                self._example(kind, task, query, listed, [], False, kind == "sts", group, -1)
+                self._example(kind, task, query, listed, [], False, symmetric, group, -1)
         self._groups += int(made.groups.max()) + 1
         self.dropped.update(made.dropped)
 

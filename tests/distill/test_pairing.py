@@ -112,3 +112,18 @@ def test_scores_on_another_scale_are_refused_by_name() -> None:
     """Harm: scores of 0 to 1 read as 0 to 5 keep no pair, and nobody is told."""
     with pytest.raises(Refused, match="the best has 20%"):
         pairing.of_pairs(np.array([1, 2]), np.array([3, 4]), np.array([0.2, 0.1]), negatives=1, seed=0)
+
+
+def test_the_texts_of_labels_as_positives_and_negatives() -> None:
+    """Harm: a text is told from its own label, or the only other label of two is not its negative."""
+    rows, labels, names = np.arange(30), np.arange(30) % 3, np.array([90, 91, 92])
+    made = pairing.of_label_texts(rows, labels, names, 7, seed=1)
+    assert made.queries.tolist() == rows.tolist()
+    for row, listed in zip(made.queries, made.passages.tolist(), strict=True):
+        assert listed[0] == 90 + row % 3
+        assert sorted(listed) == [90, 91, 92]
+    two = pairing.of_label_texts(rows, labels % 2, names[:2], 1, seed=1)
+    assert two.passages.tolist() == [[90 + n % 3 % 2, 91 - n % 3 % 2] for n in range(30)]
+    assert set(pairing.of_label_texts(rows, labels, names, 1, seed=1).passages[:, 1].tolist()) == {90, 91, 92}
+    with pytest.raises(Refused, match="fewer than two classes"):
+        pairing.of_label_texts(rows, labels * 0, names[:1], 1, seed=1)

@@ -649,3 +649,33 @@ def test_readers_are_named_by_class_path(tmp_path: Path) -> None:
     jsonl["init_args"]["colums"] = {"text": "body"}
     with pytest.raises(jsonargparse.ArgumentError, match="colums"):
         parser.parse_object({"sources": [jsonl]})
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_only_the_rows_that_are_asked_for(tmp_path: Path, form: str) -> None:
+    """Harm: the test rows of a file are trained on, since it holds all splits in one column."""
+    rows = [{"text": f"text {n}", "label": n % 2, "split": "test" if n % 3 else "train", "more": 1} for n in range(9)]
+    if form == "jsonl":
+        lines(tmp_path / "a.jsonl", *rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    reader = JSONL if form == "jsonl" else Parquet
+    common = {"path": tmp_path / f"a.{form}", "kind": "classification", "task": "t"}
+    found = list(reader(**common, where={"split": "train"}).read())
+    assert [row.passage.text for row in found] == ["text 0", "text 3", "text 6"]
+    assert len(list(reader(**common, where={"split": "test", "label": "1"}, limit=2).read())) == 2
+    assert "where: no column 'spilt'; there are: text" in refused(reader(**common, where={"spilt": "train"}))
+
+
+def test_premises_with_what_they_entail_and_what_contradicts_them(tmp_path: Path) -> None:
+    """Harm: a contradiction is a positive, or a premise stands alone in four rows and is its own false negative."""
+    given: list[tuple[str, str, str | int]] = [("a", "b", "entailment"), ("x", "y", 2), ("a", "c", "contradiction")]
+    given += [("a", "d", 1), ("a", "e", 0), ("x", "z", "not_entailment")]
+    lines(tmp_path / "a.jsonl", *({"premise": p, "hypothesis": h, "label": n} for p, h, n in given))
+    rows = list(JSONL(path=tmp_path / "a.jsonl", kind="nli", task="t").read())
+    found = [(row.query, [p.text for p in row.positives], [p.text for p in row.negatives], row.grades) for row in rows]
+    assert found == [("a", ["b", "e"], ["c"], ())]
+    lines(tmp_path / "a.jsonl", {"premise": "a", "hypothesis": "b", "label": "yes"})
+    assert "label 'yes'. Needed: entailment, neutral or contradiction" in refused(
+        JSONL(path=tmp_path / "a.jsonl", kind="nli", task="t")
+    )

@@ -202,7 +202,7 @@ FILES = {
     ),
     "a reader's kind": (
         steps(CORPUS.replace(".jsonl}", ".jsonl, kind: retreival}")),
-        "sources[0].init_args.kind: 'retreival'; needed: passages, retrieval, classification, clustering or sts. "
+        "sources[0].init_args.kind: 'retreival'; needed: passages, retrieval, classification, clustering, sts or nli. "
         "Did you mean 'retrieval'?",
     ),
     "a reader without its task": (

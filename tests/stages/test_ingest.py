@@ -371,3 +371,22 @@ def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     assert "negatives: 0" in refusal(tmp_path, source, negatives=0)
     other = retrieval(tmp_path / "a.jsonl", ("q", "answer"), limit=0)
     assert "limit: 0 of JSONL" in refusal(tmp_path / "b", other)
+
+
+def test_labels_as_texts_and_as_examples(tmp_path: Path) -> None:
+    """Harm: texts of one class are read with a task on one side alone; or a label is read as a query."""
+    rows = [{"text": f"text {n} of it", "label": ("good", "bad")[n % 2]} for n in range(8)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = {}
+    for positive in ("example", "label"):
+        source = JSONL(path=tmp_path / "a.jsonl", kind="classification", task="Judge", positive=positive)  # type: ignore[arg-type]
+        ingest(sources=(source,), negatives=1, out=tmp_path / positive)
+        texts = tables.passage_texts(tables.read(tmp_path / positive, "passages"))
+        held = tables.read(tmp_path / positive, "examples").to_pylist()
+        made[positive] = [(row["query"], [texts[at] for at in row["passages"]], row["symmetric"]) for row in held]
+    assert sorted(made["label"]) == [
+        (row["text"], ["good", "bad"] if row["label"] == "good" else ["bad", "good"], False) for row in rows
+    ]
+    kinds = {row["text"]: row["label"] for row in rows}
+    for query, (right, wrong), symmetric in made["example"]:
+        assert symmetric and right != query and kinds[right] == kinds[query] != kinds[wrong]
