@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from distill.errors import Refused
+from distill.runtime import best_device
 
 BLOCK = 1 << 18  # passages in memory at once
+AT_ONCE = 2048  # queries on a GPU at once: with a block of passages, 2 GB of products
 
 
 def top_k(
@@ -15,8 +17,8 @@ def top_k(
 ) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
     """The k passages of the largest inner product with each query, the best first, and that product.
 
-    Exact (FAISS flat, which runs at the limit of the matrix product); passages are read in blocks,
-    so they may be memory-mapped fp16 and memory does not grow with the corpus.
+    Exact, at the limit of the matrix product (FAISS flat; torch where there is a GPU); passages are read in
+    blocks, so they may be memory-mapped fp16 and memory does not grow with the corpus.
 
     Equal products stand in the order of the passages.
 
@@ -36,19 +38,43 @@ def top_k(
 def _block(
     asked: Float[np.ndarray, "queries dim"], part: Float[np.ndarray, "passages dim"], k: int
 ) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
-    """The k best of one block. Of equal ones FAISS keeps any: where they cross the cut, more are asked for."""
-    import faiss
-
+    """The k best of one block. Of equal ones any are found: where they cross the cut, more are asked for."""
+    find = _by_torch if best_device().type == "cuda" else _by_faiss
     rows, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
     left, width = np.arange(len(asked)), min(k + 1, len(part))
     while len(left):
-        found, at = faiss.knn(asked[left], part, width, metric=faiss.METRIC_INNER_PRODUCT)
-        if (at < 0).any():
+        found, at = find(asked[left], part, width)
+        if not np.isfinite(found).all():
             raise Refused("a vector of a query or passage is not finite. Look at the model, or embed again in fp32.")
         rows[left], scores[left] = _first(at, found, k)
         left = left[(found[:, k - 1] == found[:, -1]) & (width < len(part))]
         width = min(4 * width, len(part))
     return rows, scores
+
+
+Found = tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]
+"""The largest products of each query, and the rows of the passages."""
+
+
+def _by_faiss(asked: Float[np.ndarray, "queries dim"], part: Float[np.ndarray, "passages dim"], k: int) -> Found:
+    import faiss
+
+    scores, rows = faiss.knn(asked, part, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return np.where(rows < 0, np.nan, scores), rows
+
+
+def _by_torch(asked: Float[np.ndarray, "queries dim"], part: Float[np.ndarray, "passages dim"], k: int) -> Found:
+    """On a GPU, in fp32 as elsewhere, so many queries at a time that their products fit beside the passages."""
+    import torch
+
+    device = best_device()
+    passages = torch.from_numpy(part).to(device).T
+    best = [
+        torch.topk(torch.from_numpy(asked[start : start + AT_ONCE]).to(device) @ passages, k, dim=1)
+        for start in range(0, len(asked), AT_ONCE)
+    ]
+    scores, rows = (torch.cat([found[side] for found in best]).cpu().numpy() for side in (0, 1))
+    return scores, rows
 
 
 def _first(

@@ -28,7 +28,7 @@ SHARES = {
     "embed": Share(0.50, 0.40),
     "read": Share(0.42, 0.40),
     "write": Share(0.23, 0.01),
-    "search": Share(0.38, 0.0),  # on the processor alone
+    "search": Share(0.38, 0.04),  # in fp32, of a peak in bf16
 }
 """Kinds of work: training; embedding; a language model's reading of prompts; its writing, token by token, which
 waits for memory; products of vectors in fp32. Padding and all else that is no use included. CPU: Gemma-3-270M and
@@ -122,8 +122,6 @@ def of(step: Step) -> Machine:
     """Where a step runs: here, or on assumed GPUs if it asks for more devices than are here."""
     import torch
 
-    if step.verb == "mine":
-        return processor()
     runtime = step.settings.get("runtime")
     runtime = runtime if isinstance(runtime, Runtime) else Runtime()
     wanted = runtime.devices * runtime.nodes

@@ -9,6 +9,14 @@ from distill import search
 from distill.errors import Refused
 
 
+@pytest.fixture(autouse=True, params=["faiss", "torch"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to find the largest products; the second is taken where there is a GPU, here on the processor."""
+    if request.param == "torch":
+        monkeypatch.setattr(search, "_by_faiss", search._by_torch)
+        monkeypatch.setattr(search, "AT_ONCE", 4)
+
+
 def corpus(rows: int = 300, dim: int = 16, seed: int = 0) -> np.ndarray:
     held = np.random.default_rng(seed).normal(size=(rows, dim))
     return (held / np.linalg.norm(held, axis=1, keepdims=True)).astype(np.float32)
