@@ -39,13 +39,13 @@ class _Preset(Decoder):
 
 
 class E5Mistral(_Preset):
-    """E5-Mistral (arXiv 2401.00368), `intfloat/e5-mistral-7b-instruct`: causal, the end of the sequence is the vector."""
+    """E5-Mistral (arXiv 2401.00368): causal, the end of the sequence is the vector."""
 
     CHOICES: ClassVar[Mapping[str, Any]] = {"attention": "causal", "pooling": "last_token", "template": QUERY}
 
 
 class GTEQwen2(_Preset):
-    """gte-Qwen2-instruct: both ways, the end of the sequence is the vector; `Alibaba-NLP/gte-Qwen2-1.5B-instruct`.
+    """gte-Qwen2-instruct: both ways, the end of the sequence is the vector.
 
     Loaded by its own class without the switch, its base is causal, and nothing says so.
     """
