@@ -138,37 +138,66 @@ def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> 
         ]
     parts.append(_line(left, bottom, WIDTH - 8, bottom, "axis"))
     places = [(x(power), y(point.value)) for power, point in zip(powers, points, strict=True)]
-    taken = [(px - 6, py - 6, px + 6, py + 6) for px, py in places]
-    for point, (px, py) in zip(points, places, strict=True):
+    for point, (px, py) in sorted(zip(points, places, strict=True), key=lambda drawn: drawn[0].strong):
         kind = "mark strong" if point.strong else "mark"
         parts.append(
             f"<g>{_tip(point)}{_line(px, y(point.low), px, y(point.high), 'whisker')}"
             f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="5"/></g>'
         )
-    for point, (px, py) in zip(points, places, strict=True):
-        box = label_box(point.name, px, py, taken, (left, 14, WIDTH - 2, bottom - 2))
-        taken.append(box)
+    whiskers = [(px - 1, y(point.high), px + 1, y(point.low)) for point, (px, _) in zip(points, places, strict=True)]
+    boxes = label_boxes([point.name for point in points], places, whiskers, (left, 14, WIDTH - 2, bottom - 2))
+    for point, (px, py), box in zip(points, places, boxes, strict=True):
+        near = min(max(px, box[0]), box[2]), min(max(py, box[1] + 4), box[3] - 3)
+        if math.dist((px, py), near) > 14:
+            parts.append(_line(px, py, *near, "leader"))
         parts.append(_text(box[0], box[3] - 3, point.name, "name strong" if point.strong else "name"))
     return _svg(title, height, parts)
 
 
-def label_box(name: str, x: Real, y: Real, taken: Sequence[Box], inside: Box) -> Box:
-    """Where the label of a point goes: the place near it that covers least of what is `taken`."""
-    wide, tall = LETTER * len(name), 14.0
-    shifts = [
-        (9, -7),
-        (-9 - wide, -7),
-        (9, -21),
-        (9, 7),
-        (-9 - wide, -21),
-        (-9 - wide, 7),
-        (-wide / 2, -24),
-        (-wide / 2, 10),
-    ]
-    shifts += [(9, -35), (9, 21), (-9 - wide, -35), (-9 - wide, 21), (-wide / 2, -38), (-wide / 2, 24)]
-    boxes = [(x + right, y + down, x + right + wide, y + down + tall) for right, down in shifts]
-    fitting = [b for b in boxes if b[0] >= inside[0] and b[1] >= inside[1] and b[2] <= inside[2] and b[3] <= inside[3]]
-    return min(fitting or boxes, key=lambda box: sum(overlap(box, other) for other in taken))
+def label_boxes(
+    names: Sequence[str], places: Sequence[tuple[Real, Real]], whiskers: Sequence[Box], inside: Box
+) -> list[Box]:
+    """Where the labels of points go: near them, on nothing, and apart from what belongs to another point."""
+    dots = [(px - 6, py - 6, px + 6, py + 6) for px, py in places]
+    around = [_around(LETTER * len(name), px, py) for name, (px, py) in zip(names, places, strict=True)]
+    boxes = [near[0] for near in around]
+    for _ in range(4):  # each moves in the light of where the others are
+        for place, near in enumerate(around):
+            others = [box for number, box in enumerate(boxes) if number != place]
+            costs = [far + _cost(box, places[place], others, dots, whiskers, inside) for far, box in enumerate(near)]
+            boxes[place] = near[int(np.argmin(costs))]
+    return boxes
+
+
+def _around(wide: Real, x: Real, y: Real) -> list[Box]:
+    """Boxes around a point for a label, the best to read first."""
+    found = []
+    for gap in (9.0, 18.0, 30.0, 44.0, 60.0):
+        sides = [(x + gap, 0), (x - gap - wide, 0), (x + gap, -1), (x - gap - wide, -1), (x + gap, 1)]
+        sides += [(x - gap - wide, 1), (x - wide / 2, -1), (x - wide / 2, 1)]
+        found += [(left, y - 7 + down * (gap + 5), left + wide, y + 7 + down * (gap + 5)) for left, down in sides]
+    return found
+
+
+def _cost(
+    box: Box,
+    own: tuple[Real, Real],
+    others: Sequence[Box],
+    dots: Sequence[Box],
+    whiskers: Sequence[Box],
+    inside: Box,
+) -> Real:
+    """How ill a label stands in a box: on something, beside another label or another's point, or outside."""
+    apart = (box[0] - 8, box[1], box[2] + 8, box[3])  # words side by side read as one
+    covered = sum(overlap(apart, other) for other in others) + sum(overlap(box, dot) for dot in dots)
+    centers = [((dot[0] + dot[2]) / 2, (dot[1] + dot[3]) / 2) for dot in dots]
+    mistaken = any(_distance(box, center) < min(_distance(box, own), 12) for center in centers if center != own)
+    outside = (box[2] - box[0]) * (box[3] - box[1]) - overlap(box, inside)
+    return 10 * covered + sum(overlap(box, line) for line in whiskers) + 200 * mistaken + 50 * max(outside, 0.0)
+
+
+def _distance(box: Box, point: tuple[Real, Real]) -> Real:
+    return math.dist(point, (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3])))
 
 
 def overlap(one: Box, other: Box) -> Real:

@@ -6,13 +6,30 @@ from typing import Any
 
 from distill import charts
 from distill.errors import Refused
-from distill.page import NONE, Block, Figures, Numbers, Section, Table, Verdict, Verdicts
+from distill.legend import CONTRASTIVE, NAMES, START
+from distill.page import NONE, Block, Figures, Noted, Numbers, Section, Table, Text, Verdict, Verdicts
 
-CLAIMS = ("teacher > untrained", "distilled > start", "distilled > contrastive", "distilled > bm25", "int8 ~ distilled")
+CLAIMS = (
+    "teacher > untrained",
+    "teacher > teacher_1",
+    "teacher > start",
+    "distilled > start",
+    "distilled > contrastive",
+    "distilled > bm25",
+    "int8 ~ distilled",
+)
 SLACK = 0.01
 """What `~` allows, in the units of the measure: a point of nDCG."""
 
+FEW_QUERIES, FEW_PASSAGES, NO_ROOM = 50, 100, 0.99
+"""Fewer queries, fewer passages, or a teacher above this main measure: hardly anything can be told apart."""
+
 SHOWN = {"ndcg": "nDCG", "mrr": "MRR", "spearman": "Spearman (STS)"}
+TIMES = (
+    "Times are of one machine at one moment: compare them within this table. Half of the calls were quicker than p50, "
+    "and 95\u00a0% than p95. Passages a second are of batches, on all cores or an accelerator. "
+    "Size is that of the weights."
+)
 CUT = 500
 """Characters that are shown of a long text."""
 
@@ -74,18 +91,28 @@ def size(amount: float | int | None) -> str:
     return f"{amount:,.0f} B"
 
 
+def parsed(claim: str) -> tuple[str, str, str]:
+    """The two models of a claim, and the sign between them.
+
+    Raises:
+        Refused: It has another form than `A > B` or `A ~ B`.
+    """
+    found = re.fullmatch(r"\s*(\S+)\s*([>~])\s*(\S+)\s*", claim)
+    if found is None:
+        raise Refused(f"claims: {claim!r}; needed: 'A > B' or 'A ~ B' with names of evaluated models.")
+    one, sign, other = found.groups()
+    if one == other:
+        raise Refused(f"claims: {claim!r} compares a model with itself; needed: two names of evaluated models.")
+    return one, sign, other
+
+
 def judge(claim: str, metrics: Metrics) -> tuple[Verdict, str]:
     """What the paired interval of the main measure says of a claim.
 
     Raises:
         Refused: The claim has another form than `A > B` or `A ~ B`.
     """
-    parsed = re.fullmatch(r"\s*(\S+)\s*([>~])\s*(\S+)\s*", claim)
-    if parsed is None:
-        raise Refused(f"claims: {claim!r}; needed: 'A > B' or 'A ~ B' with names of evaluated models.")
-    one, sign, other = parsed.groups()
-    if one == other:
-        raise Refused(f"claims: {claim!r} compares a model with itself; needed: two names of evaluated models.")
+    one, sign, other = parsed(claim)
     measured, measure = metrics["measures"][metrics["main"]], shown(metrics["main"])
     if absent := [name for name in (one, other) if name not in measured]:
         return "unmeasured", f"{claim}: the evaluation has no {' and no '.join(absent)}."
@@ -104,22 +131,101 @@ def judge(claim: str, metrics: Metrics) -> tuple[Verdict, str]:
     return "open", f"{one} was to be above {other}; these queries cannot tell the two apart: {by}."
 
 
+def verdicts(claims: Sequence[str], metrics: Metrics) -> dict[str, tuple[Verdict, str]]:
+    """Each claim judged; of the standing ones, those whose models were evaluated.
+
+    Raises:
+        Refused: A claim has another form than `A > B` or `A ~ B`.
+    """
+    said = {claim: judge(claim, metrics) for claim in claims}
+    standing = tuple(claims) == CLAIMS
+    return {claim: held for claim, held in said.items() if not (standing and held[0] == "unmeasured")}
+
+
 def title(metrics: Metrics, students: Sequence[str]) -> tuple[str, str]:
-    """The page's title and the sentence below it."""
-    main, teacher, measured = metrics["main"], metrics["teacher"], metrics["measures"][metrics["main"]]
-    student = next((name for name in students if measured.get(name, {}).get("retention")), None)
-    counted = f"{metrics['queries'] or metrics['pairs']:,} {'queries' if metrics['queries'] else 'pairs'}"
-    intervals = f"Intervals hold 95 % of {metrics['resamples']:,} paired resamples"
-    lead = f"{counted} over {metrics['passages']:,} passages. {intervals}."
+    """The page's title and what it counts on."""
+    measure, measured = shown(metrics["main"]), metrics["measures"][metrics["main"]]
+    searched = f"; only the benchmark's own {metrics['passages']:,} passages are searched" if metrics["queries"] else ""
+    lead = f"{_asked(metrics)}{searched}. Intervals hold 95\u00a0% of {metrics['resamples']:,} paired resamples."
+    student = _taught(metrics, students)
     if student is None:
-        return f"{shown(main)} of {len(measured)} models", lead
-    what = "; ".join(f"{name} is {metrics['models'][name]['what']}" for name in (teacher, student))
-    kept = measured[student]["retention"]["value"]
-    return f"{student} keeps {kept:.1%} of {teacher}'s {shown(main)}", f"{what}. {lead}"
+        return f"{measure} of {len(measured)} models", lead
+    teacher = metrics["teacher"]
+    kept, above = measured[student]["retention"]["value"], measured[student]["above"][teacher]
+    if kept <= 1:
+        return f"{student} keeps {kept:.1%} of {teacher}'s {measure}", lead
+    values = f"{_against(measured, student, teacher)} {measure}"
+    if above["low"] > 0:
+        return f"{student} is above its teacher: {values}", lead
+    return f"{student} and its teacher cannot be told apart: {values}", lead
 
 
-def sections(metrics: Metrics, students: Sequence[str], said: Sequence[tuple[Verdict, str]]) -> list[Section]:
-    """The headline with its verdicts, every model in tables and figures, and every difference."""
+def cautions(metrics: Metrics, students: Sequence[str]) -> list[str]:
+    """Sentences without which the title would mislead: is the teacher worth it, and can the benchmark tell."""
+    measure, measured = shown(metrics["main"]), metrics["measures"][metrics["main"]]
+    teacher, student, said = metrics["teacher"], _taught(metrics, students), []
+    if student and START in measured and not (above := measured[teacher]["above"][START])["low"] > 0:
+        values = f"({_against(measured, teacher, START)} {measure})"
+        said.append(
+            f"The teacher is below the student's start {values}: there is little in it to learn."
+            if above["high"] < 0
+            else f"The teacher is not shown to be better than the student's start {values}: "
+            "there may be little in it to learn."
+        )
+    if student and CONTRASTIVE in measured and student != CONTRASTIVE:
+        above, values = measured[student]["above"][CONTRASTIVE], _against(measured, student, CONTRASTIVE)
+        if not above["low"] > 0:
+            found = "is below" if above["high"] < 0 else "is not shown to be better than"
+            said.append(
+                f"{student} {found} {CONTRASTIVE}, {NAMES[CONTRASTIVE]} ({values} {measure}): "
+                "this run does not show what those add."
+            )
+    return [*said, *filter(None, [warning(metrics)])]
+
+
+def warning(metrics: Metrics) -> str:
+    """Why a benchmark can hardly tell models apart; empty of one that can."""
+    measured, why = metrics["measures"][metrics["main"]], []
+    if (metrics["queries"] or metrics["pairs"]) < FEW_QUERIES:
+        why.append(f"{_asked(metrics)} (fewer than {FEW_QUERIES})")
+    if metrics["queries"] and metrics["passages"] < FEW_PASSAGES:
+        why.append(f"{metrics['passages']:,} passages (fewer than {FEW_PASSAGES})")
+    if (best := measured.get(metrics["teacher"], {}).get("value", 0.0)) > NO_ROOM:
+        why.append(f"a teacher at {best:.3f} {shown(metrics['main'])} (above {NO_ROOM})")
+    if not why:
+        return ""
+    return f"This benchmark has {' and '.join(why)}: it can hardly tell models apart."
+
+
+def _asked(metrics: Metrics) -> str:
+    return f"{metrics['queries'] or metrics['pairs']:,} {'queries' if metrics['queries'] else 'pairs'}"
+
+
+def _taught(metrics: Metrics, students: Sequence[str]) -> str | None:
+    """The first student that has a teacher to be compared with."""
+    measured = metrics["measures"][metrics["main"]]
+    compared = [name for name in students if name != metrics["teacher"] and measured.get(name, {}).get("retention")]
+    return compared[0] if compared else None
+
+
+def _against(measured: Mapping[str, Any], one: str, other: str) -> str:
+    return f"{measured[one]['value']:.3f} against {measured[other]['value']:.3f}"
+
+
+def sections(
+    metrics: Metrics,
+    students: Sequence[str],
+    said: Sequence[tuple[Verdict, str]],
+    recipes: Mapping[str, Mapping[str, Any]],
+) -> list[Section]:
+    """The headline with its verdicts, every model in tables and figures, and every difference.
+
+    Args:
+        metrics: What `evaluate` wrote.
+        students: Models that the headline compares with the teacher.
+        said: Claims as they were judged.
+        recipes: What made each model, as the evaluation's recipe says it.
+    """
     headline: list[Block] = [
         Numbers(name, numbers)
         for name in students
@@ -144,8 +250,11 @@ def sections(metrics: Metrics, students: Sequence[str], said: Sequence[tuple[Ver
             "Every model",
             [
                 Table(columns, quality, "Quality, with 95 % intervals", strong),
+                Table(
+                    ["model", "what it is"], [[n, _named(n, metrics, recipes.get(n, {}))] for n in models], words=True
+                ),
                 Table(costs, cost, "Cost; milliseconds of one query on one CPU core", strong),
-                Table(["model", "what it is"], [[n, metrics["models"][n]["what"]] for n in models], words=True),
+                Text(TIMES),
                 *_tasks(metrics, strong),
                 Figures(_figures(metrics, students)),
             ],
@@ -154,13 +263,30 @@ def sections(metrics: Metrics, students: Sequence[str], said: Sequence[tuple[Ver
     ]
 
 
+def _named(name: str, metrics: Metrics, recipe: Mapping[str, Any]) -> Noted:
+    """What an evaluated model is, and what made it."""
+    what = str(metrics["models"][name]["what"])
+    if "class_path" in recipe:
+        given = [(at, held) for at, held in flat(recipe.get("init_args", {})) if held not in (None, "", [])]
+        given.sort(key=lambda argument: argument[0] != "base")
+        what = f"{recipe['class_path'].rpartition('.')[2]}: " + "; ".join(f"{at} {told(held)}" for at, held in given)
+    elif "artifact" in recipe:
+        what = f"step {what.partition('@')[0]}, recipe {recipe['artifact'][:12]}"
+    return Noted(NAMES[name], what) if name in NAMES else Noted(what)
+
+
 def _numbers(metrics: Metrics, name: str) -> list[tuple[str, str]]:
     """What a student keeps, and how much smaller and faster it is than its teacher."""
-    teacher, found = metrics["teacher"], []
-    kept = metrics["measures"][metrics["main"]].get(name, {}).get("retention")
-    if kept:
+    teacher, measure, found = metrics["teacher"], shown(metrics["main"]), []
+    held = metrics["measures"][metrics["main"]].get(name, {})
+    if (kept := held.get("retention")) and kept["value"] > 1:
+        # A share above the whole praises a weak teacher: what counts then is by how much.
+        above = held["above"][teacher]
+        interval = f"[{above['low']:+.3f}, {above['high']:+.3f}]"
+        found.append((f"{above['value']:+.3f}", f"{measure} above {teacher} {interval}: {held['value']:.3f} in all"))
+    elif kept:
         interval = f"[{kept['low']:.1%}, {kept['high']:.1%}]"
-        found.append((f"{kept['value']:.1%}", f"of {teacher}'s {shown(metrics['main'])} {interval}"))
+        found.append((f"{kept['value']:.1%}", f"of {teacher}'s {measure} {interval}"))
     costs, whole = (metrics["models"].get(each, {}) for each in (name, teacher))
     if costs.get("bytes") and whole.get("bytes"):
         found.append(

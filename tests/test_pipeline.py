@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact, experiment, hub, stages, tables
+from distill import artifact, experiment, hub, legend, stages, tables
 from distill.__main__ import main
+from distill.stages.report import ASIDE
 
 ROOT = Path(__file__).parents[1]
 FILE = "configs/tiny.yaml"
@@ -158,3 +159,16 @@ def test_a_harmed_file_is_noticed_by_the_next_step(own: Path, capsys: pytest.Cap
         f"step 'candidates' (mine): {part} is not as it was written. Delete {own / 'passage_vectors'} and run step "
         "'passage_vectors' again to make it anew.\n"
     ) in capsys.readouterr().err
+
+
+def test_every_figure_that_the_report_shows_is_explained(finished: Path) -> None:
+    """Harm: a stage gains a figure, and the page shows the name of a variable."""
+    folders = [folder for folder in finished.iterdir() if artifact.is_done(folder)]
+    shown = {
+        name
+        for folder in folders
+        for name, held in artifact.facts(folder).items()
+        if name not in ASIDE and not isinstance(held, (dict, list))
+    }
+    assert len(shown) > 20
+    assert not [name for name in shown if not legend.meaning(name)]

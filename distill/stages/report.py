@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import artifact, files, findings, tables
+from distill import artifact, console, files, findings, legend, tables
 from distill.artifact import Facts
 from distill.console import duration
 from distill.errors import Refused
-from distill.page import NONE, Block, Figures, Page, Sample, Section, Table, Text, Verdict
+from distill.page import NONE, Block, Figures, Noted, Page, Sample, Section, Table, Text, Verdict
 from distill.stages import stage
 
 if TYPE_CHECKING:
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 ASIDE = ("seconds", "peak_memory_bytes", "versions", "refers", "histograms", "dropped", "licences")
 
 
-@stage(version=1)
+def _check(artifacts: tuple[Path, ...], claims: tuple[str, ...]) -> None:
+    if not artifacts:
+        raise Refused("artifacts: none; needed: the folders of the steps that are reported.")
+    for claim in claims:
+        findings.parsed(claim)
+
+
+@stage(version=1, check=_check)
 def report(
     *,
     artifacts: tuple[Path, ...],
@@ -31,37 +38,41 @@ def report(
 
     Args:
         artifacts: What is reported, each by its verb; of `evaluate` at most one. Samples of relabelled
-            rows need the examples, what they were labelled from, and the passages.
+            rows need the examples, the judgements that they were labelled from, and the passages.
         students: Models of the evaluation that the headline compares with its teacher.
         claims: What the evaluation is asked: `A > B` (A is better) or `A ~ B` (A is within a point of B).
-            Decided by the paired interval; a claim that fails or stays open is said to.
-        samples: Relabelled rows that are shown.
+            Decided by the paired interval; a claim that fails or stays open is said to. Of the standing claims
+            those are left out whose models were not evaluated.
+        samples: Relabelled rows that are shown, of each step that could relabel.
         out: Where the page goes.
 
     Returns:
-        The verdict on each claim.
+        The verdict on each claim; a warning where the benchmark can hardly tell models apart.
 
     Raises:
         Refused: There is nothing to report or two evaluations, or a claim has another form.
     """
-    if not artifacts:
-        raise Refused("artifacts: none; needed: the folders of the steps that are reported.")
     made = [_Made(folder, *_what(folder)) for folder in artifacts]
-    evaluations = [each.folder for each in made if each.verb == "evaluate"]
+    evaluations = [each for each in made if each.verb == "evaluate"]
     if len(evaluations) > 1:
-        listed = ", ".join(map(str, evaluations))
+        listed = ", ".join(str(each.folder) for each in evaluations)
         raise Refused(
             f"artifacts: {len(evaluations)} evaluations ({listed}); needed: at most one. Make a report of each."
         )
     page = Page("Report", ", ".join(each.folder.name for each in made))
+    facts: dict[str, object] = {}
     verdicts: dict[str, Verdict] = {}
     if evaluations:
-        metrics: dict[str, Any] = artifact.read_json(evaluations[0] / "metrics.json")
-        said = {claim: findings.judge(claim, metrics) for claim in claims}
+        metrics: dict[str, Any] = artifact.read_json(evaluations[0].folder / "metrics.json")
+        said = findings.verdicts(claims, metrics)
         verdicts = {claim: verdict for claim, (verdict, _) in said.items()}
-        page = Page(*findings.title(metrics, students))
-        page.sections.extend(findings.sections(metrics, students, list(said.values())))
+        page = Page(*findings.title(metrics, students), findings.cautions(metrics, students))
+        models = _named(evaluations[0].settings.get("models", {}), _names(made))
+        page.sections.extend(findings.sections(metrics, students, list(said.values()), models))
         files.write_json(out / "metrics.json", metrics)
+        if warning := findings.warning(metrics):
+            facts["warning"] = warning
+            console.say(f"{out.name}: {warning}")
     page.sections.append(Section("Training", _training(made)))
     page.sections.append(Section("Data and scores", _data(made)))
     page.sections.append(Section("Relabelled rows", _samples(made, samples)))
@@ -70,7 +81,7 @@ def report(
     for name, text in (("report.html", page.html()), ("report.md", page.markdown())):
         with files.replacing(out / name) as part:
             part.write_text(text, encoding="utf-8")
-    return {"artifacts": [each.folder.name for each in made], "verdicts": verdicts, "opens": "report.html"}
+    return {"artifacts": [each.folder.name for each in made], "verdicts": verdicts, "opens": "report.html", **facts}
 
 
 @dataclass(frozen=True)
@@ -79,12 +90,38 @@ class _Made:
 
     folder: Path
     verb: str
+    settings: dict[str, Any]
     facts: dict[str, Any]
 
 
-def _what(folder: Path) -> tuple[str, dict[str, Any]]:
+def _what(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     artifact.require(folder)
-    return str(artifact.read_json(folder / "recipe.json").get("verb")), artifact.facts(folder)
+    recipe: dict[str, Any] = artifact.read_json(folder / "recipe.json")
+    return str(recipe.get("verb")), recipe.get("settings", {}), artifact.facts(folder)
+
+
+def _names(made: Sequence[_Made]) -> dict[str, str]:
+    """The name of each step, by its fingerprint."""
+    return {artifact.fingerprint(each.folder): each.folder.name for each in made}
+
+
+def _named(models: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The recipes of models; an artifact among the arguments of one goes by its name."""
+
+    def name(value: object) -> object:
+        return f"step {names.get(print_, print_[:12])}" if (print_ := _artifact(value)) else value
+
+    return {
+        model: held
+        if "init_args" not in held
+        else {**held, "init_args": {at: name(value) for at, value in held["init_args"].items()}}
+        for model, held in models.items()
+    }
+
+
+def _artifact(setting: object) -> str:
+    """The fingerprint of an artifact that a recipe names; empty if it names another thing."""
+    return str(setting.get("artifact", "")) if isinstance(setting, Mapping) else ""
 
 
 def _training(made: Sequence[_Made]) -> list[Block]:
@@ -113,7 +150,11 @@ def _data(made: Sequence[_Made]) -> list[Block]:
     from distill import charts
 
     about = [each for each in made if each.verb not in ("train", "evaluate", "report")]
-    facts = [[each.folder.name, name, findings.told(held)] for each in about for name, held in _single(each.facts)]
+    facts = [
+        [each.folder.name, Noted(name, legend.meaning(name)), findings.told(held)]
+        for each in about
+        for name, held in _single(each.facts)
+    ]
     dropped = [
         [each.folder.name, rule, f"{count:,}"]
         for each in made
@@ -140,44 +181,34 @@ def _single(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def _samples(made: Sequence[_Made], count: int) -> list[Block]:
-    """Rows whose positive is no longer the passage that the query was written from."""
-    import numpy as np
-
+    """Of each step that chose positives by judgements, rows whose positive is not the query's own passage."""
     by_print = {artifact.fingerprint(each.folder): each.folder for each in made}
+    blocks: list[Block] = []
     for each in made:
+        judged = by_print.get(_artifact(each.settings.get("candidates")))
         passages = by_print.get(str(each.facts.get("refers", {}).get("passages")))
-        if each.verb != "label" or passages is None or not count:
+        if each.verb != "label" or each.settings.get("positive") == "seed" or judged is None or passages is None:
             continue
-        examples = tables.read(each.folder, "examples")
-        seeds = _seeds(examples, [other.folder for other in made])
-        if seeds is None:
-            continue
-        firsts = np.array([rows[0] for rows in examples["passages"].to_pylist()])
-        changed = np.flatnonzero((firsts != seeds) & (seeds >= 0))
-        chosen = changed[np.unique(np.linspace(0, len(changed) - 1, min(count, len(changed))).round().astype(int))]
-        about = (
-            f"{len(changed):,} of {len(examples):,} rows have another positive than the passage "
-            "their query was written from."
-        )
-        texts = tables.read(passages, "passages")
-        return [Text(about), *(_sample(examples.slice(row, 1), int(seeds[row]), texts) for row in chosen.tolist())]
-    return []
+        if (judged / "judgements").is_dir():
+            blocks += _relabelled(each.folder, judged, tables.read(passages, "passages"), count)
+    return blocks
 
 
-def _seeds(examples: "pa.Table", folders: Sequence[Path]) -> Any:  # noqa: ANN401 an array, numpy not imported yet
-    """The seed of each example, from the table that its `origin` counts; None if that is not given."""
+def _relabelled(labelled: Path, judged: Path, passages: "pa.Table", count: int) -> list[Block]:
     import numpy as np
 
-    origins = examples["origin"].to_numpy()
-    for folder in folders:
-        for name in ("queries", "candidates", "judgements"):
-            if (folder / name).is_dir():
-                asked = tables.read(folder, name)
-                inside = (origins >= 0) & (origins < len(asked))
-                # The text tells whether it is the table that is counted.
-                if inside.all() and asked["query"].take(origins).to_pylist() == examples["query"].to_pylist():
-                    return np.asarray(asked["seed"].to_numpy())[origins]
-    return None
+    if artifact.stale_inputs(labelled, {"candidates": judged}):
+        return [Text(f"{labelled.name}: {judged.name} was made again since, so its rows are not those labelled.")]
+    examples = tables.read(labelled, "examples")
+    seeds = tables.read(judged, "judgements")["seed"].to_numpy()[examples["origin"].to_numpy()]
+    firsts = np.array([rows[0] for rows in examples["passages"].to_pylist()])
+    changed = np.flatnonzero((firsts != seeds) & (seeds >= 0))
+    chosen = changed[np.unique(np.linspace(0, len(changed) - 1, min(count, len(changed))).round().astype(int))]
+    about = (
+        f"{labelled.name}: {len(changed):,} of {len(examples):,} rows have another positive than the passage "
+        "their query was written from, since the judgements prefer it."
+    )
+    return [Text(about), *(_sample(examples.slice(row, 1), int(seeds[row]), passages) for row in chosen.tolist())]
 
 
 def _sample(example: "pa.Table", seed: int, passages: "pa.Table") -> Sample:
@@ -227,4 +258,5 @@ def _provenance(made: Sequence[_Made]) -> list[Block]:
 
 def _all_facts(each: _Made) -> Table:
     kept = {name: held for name, held in each.facts.items() if name not in ("histograms", "versions")}
-    return Table(["fact", "value"], [[name, findings.told(held)] for name, held in findings.flat(kept)], words=True)
+    rows = [[Noted(name, legend.meaning(name)), findings.told(held)] for name, held in findings.flat(kept)]
+    return Table(["fact", "value"], rows, words=True)

@@ -93,6 +93,44 @@ def test_labels_of_a_scatter_do_not_cover_each_other() -> None:
     assert all(box[0] >= 0 and box[2] <= charts.WIDTH for box in boxes)
 
 
+def labels(points: list[charts.Point]) -> dict[str, charts.Box]:
+    """Where a scatter writes each name."""
+    found = {}
+    for text in parsed(charts.scatter("x", points, "MB", "nDCG")).iter("text"):
+        if "name" in (text.get("class") or ""):
+            x, y = float(text.get("x", "0")), float(text.get("y", "0"))
+            found[str(text.text)] = (x, y - 10, x + charts.LETTER * len(text.text or ""), y + 2)
+    return found
+
+
+def test_labels_of_two_points_do_not_read_as_one() -> None:
+    """Harm: `int8` and `distilled`, each beside its own dot, stand together as a model `int8 distilled`."""
+    points = [
+        charts.Point("teacher_1", 0.738, 0.691, 0.785, 597.5),
+        charts.Point("teacher", 0.726, 0.679, 0.773, 597.5),
+        charts.Point("untrained", 0.073, 0.047, 0.103, 597.5),
+        charts.Point("start", 0.756, 0.71, 0.80, 62.5),
+        charts.Point("contrastive", 0.827, 0.789, 0.863, 62.5),
+        charts.Point("distilled", 0.817, 0.777, 0.855, 62.5, strong=True),
+        charts.Point("int8", 0.817, 0.778, 0.855, 15.6, strong=True),
+    ]
+    found = labels(points)
+    assert len(found) == len(points)
+    for one, other in itertools.combinations(found.values(), 2):
+        beside = (one[0] - 7, one[1], one[2] + 7, one[3])
+        assert charts.overlap(beside, other) == 0
+
+
+def test_a_label_away_from_its_point_is_led_to_it() -> None:
+    """Harm: in a crowd a name belongs to whichever dot the reader picks."""
+    crowd = [charts.Point(f"model {row}", 0.60 + 0.001 * row, 0.59, 0.62, 90.0) for row in range(9)]
+    crowd += [charts.Point("teacher", 0.2, 0.1, 0.3, 900.0), charts.Point("tiny", 0.9, 0.8, 1.0, 9.0)]
+    svg = charts.scatter("x", crowd, "MB", "nDCG")
+    assert 'class="leader"' in svg
+    assert sum(charts.overlap(*pair) for pair in itertools.combinations(labels(crowd).values(), 2)) == 0
+    assert 'class="leader"' not in charts.scatter("x", crowd[-2:], "MB", "nDCG")
+
+
 def test_a_single_point_or_flat_curve_is_drawn() -> None:
     """Harm: the report of a run of one step fails, after everything else has worked."""
     parsed(charts.scatter("x", [charts.Point("a", 0.0, 0.0, 0.0, 1.0)], "MB", "y"))

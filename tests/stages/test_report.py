@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from distill import artifact, files, findings, tables
+from distill import artifact, files, findings, legend, stages, tables
 from distill.errors import Refused
+from distill.page import Table, soft
 from distill.stages.report import report
 
 EVIL = "<script>alert('x')</script> & | ](javascript:x)"
 
 
-def finished(folder: Path, verb: str, **facts: object) -> Path:
+def finished(folder: Path, verb: str, settings: dict[str, object] | None = None, **facts: object) -> Path:
     """An artifact whose tables are already written."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "recipe.json", {"verb": verb, "version": 1, "settings": {"name": folder.name}})
+    recipe = {"verb": verb, "version": 1, "settings": {"name": folder.name, **(settings or {})}}
+    files.write_json(folder / "recipe.json", recipe)
     artifact.finish(folder, {"seconds": 3.2, "peak_memory_bytes": 2_000_000, "versions": {"torch": "2.13.0"}, **facts})
     return folder
 
@@ -63,7 +65,7 @@ def evaluation(folder: Path, found: dict[str, Any]) -> Path:
 
 def run(folder: Path) -> tuple[Path, ...]:
     """The artifacts of a small run, with hostile texts wherever text comes from outside."""
-    corpus, queries, examples, student = (folder / name for name in ("corpus", "queries", "examples", "student_2"))
+    corpus, queries, student = (folder / name for name in ("corpus", "queries", "student_2"))
     texts = [f"passage {row} {EVIL}" for row in range(9)]
     held = {"source": ["s"] * 9, "key": list("abcdefghi"), "title": ["", *["T"] * 8], "text": texts}
     tables.write(corpus / "passages", tables.PASSAGES, held)
@@ -71,20 +73,43 @@ def run(folder: Path) -> tuple[Path, ...]:
     asked = [f"question {row} {EVIL}" for row in range(3)]
     tables.write(queries / "queries", tables.QUERIES, {"task": [EVIL] * 3, "query": asked, "seed": [0, 1, 2]})
     finished(queries, "generate", refused=0.125)
-    rows = [2, 0]  # the example of query 2 keeps its seed, that of query 0 got another positive
-    columns: dict[str, object] = {
-        "kind": ["retrieval"] * 2, "task": [EVIL] * 2, "query": [asked[row] for row in rows],
-        "passages": [[2, 5, 6], [7, 0, 8]], "scores": [[0.9, 0.5, 0.4], [0.875, 0.625, 0.25]],
-        "in_batch": [True] * 2, "symmetric": [False] * 2, "group": [-1] * 2, "origin": rows,
-    }  # fmt: skip
-    tables.write(examples / "examples", tables.EXAMPLES, columns)
     histograms = {EVIL: {"edges": [0.0, 0.5, 1.0], "counts": [10, 20]}}
-    refers = {"passages": artifact.fingerprint(corpus)}
-    finished(examples, "label", histograms=histograms, relabelled=0.5, refers=refers, dropped={"no negative": 17})
+    pairs = labelled(folder, "pairs", asked, relabelled=0.0)
+    examples = labelled(folder, "examples", asked, relabelled=0.5, histograms=histograms, dropped={"no negative": 17})
     steps = {"step": [1, 2, 1, 2], "measure": ["kl", "kl", "loss", "loss"], "value": [1.0, 0.5, 3.0, 2.0]}
     tables.write(student / "curves", tables.CURVES, steps)
     finished(student, "train", skipped_steps=0)
-    return corpus, queries, examples, student
+    return corpus, queries, *pairs, *examples, student
+
+
+def labelled(folder: Path, name: str, asked: list[str], **facts: object) -> tuple[Path, Path]:
+    """What was labelled, and the examples; `pairs` without judges, so that each seed stays the positive.
+
+    The example of query 2 keeps its seed; where there were judges, that of query 0 has another positive.
+    """
+    is_judged = name != "pairs"
+    refers = {"passages": artifact.fingerprint(folder / "corpus")}
+    source, examples = folder / f"of_{name}", folder / name
+    held: dict[str, object] = {
+        "task": [EVIL] * 3, "query": asked, "seed": [0, 1, 2], "passages": [[0, 7]] * 3,
+        "similarities": [[0.625, 0.5]] * 3, "seed_rank": [0] * 3, "seed_similarity": [0.625] * 3,
+    }  # fmt: skip
+    if is_judged:
+        scores = {"likelihoods": [[-2.0, -1.0]] * 3, "relevances": [[-2.0, -1.0]] * 3}
+        tables.write(source / "judgements", tables.judgements(2, {}, {}), held | scores)
+    else:
+        tables.write(source / "candidates", tables.candidates(2, {}), held)
+    finished(source, "judge" if is_judged else "mine", refers=refers)
+    columns: dict[str, object] = {
+        "kind": ["retrieval"] * 2, "task": [EVIL] * 2, "query": [asked[row] for row in (2, 0)],
+        "passages": [[2, 5, 6], [7, 0, 8] if is_judged else [0, 7, 8]],
+        "scores": [[0.9, 0.5, 0.4], [0.875, 0.625, 0.25]],
+        "in_batch": [True] * 2, "symmetric": [False] * 2, "group": [-1] * 2, "origin": [2, 0],
+    }  # fmt: skip
+    tables.write(examples / "examples", tables.EXAMPLES, columns)
+    settings: dict[str, object] = {"candidates": {"artifact": artifact.fingerprint(source)}, "positive": "judged"}
+    finished(examples, "label", settings, refers=refers, **facts)
+    return source, examples
 
 
 class Balanced(HTMLParser):
@@ -103,7 +128,7 @@ class Balanced(HTMLParser):
         self.loads += [
             str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action", "poster")
         ]
-        if tag not in ("meta", "br", "hr", "img", "input", "link"):
+        if tag not in ("meta", "br", "hr", "img", "input", "link", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -236,15 +261,126 @@ def test_other_claims_are_refused(claim: str) -> None:
 
 
 def test_samples_show_what_was_relabelled(made: Path) -> None:
-    """Harm: texts of other rows, and the reader judges labels that nobody gave."""
+    """Harm: texts of other rows or of another step, and the reader judges labels that nobody gave."""
     markdown = (made / "report.md").read_text(encoding="utf-8")
     part = markdown[markdown.index("## Relabelled rows") : markdown.index("## Provenance")]
-    assert "1 of 2 rows have another positive" in part
+    assert "examples: 1 of 2 rows have another positive" in part
+    assert "pairs" not in part  # had no judges: its none of two says nothing
     assert "question 0" in part
     assert "question 2" not in part  # its positive is its seed
     assert re.search(r"\*seed passage\*: passage 0", part)
     assert re.search(r"\*positive chosen, score 0\.875\*: T passage 7", part)
     assert re.search(r"\*hard negative 1, score 0\.625 \(the seed\)\*: passage 0", part)
+
+
+def test_samples_of_judgements_that_were_made_again_are_left_out(tmp_path: Path) -> None:
+    """Harm: row numbers of yesterday's judgements are looked up in today's, and wrong pairs are shown as labels."""
+    artifacts = run(tmp_path)
+    files.write_json(tmp_path / "examples" / "inputs.json", {"candidates": "other bytes"})
+    artifact.finish(tmp_path / "examples", artifact.read_json(tmp_path / "examples" / "done.json"))
+    report(artifacts=artifacts, out=tmp_path / "report")
+    markdown = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    part = markdown[markdown.index("## Relabelled rows") : markdown.index("## Provenance")]
+    assert "of_examples was made again since" in part
+    assert "seed passage" not in part
+
+
+def test_each_step_that_could_relabel_has_its_samples(tmp_path: Path) -> None:
+    """Harm: of two ways to label that are compared, the page shows one under the other's name."""
+    artifacts = run(tmp_path)
+    again = labelled(tmp_path, "others", [f"question {row} {EVIL}" for row in range(3)], relabelled=0.5)
+    report(artifacts=(*artifacts, *again), samples=0, out=tmp_path / "report")
+    markdown = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    part = markdown[markdown.index("## Relabelled rows") : markdown.index("## Provenance")]
+    assert [line.partition(":")[0] for line in part.splitlines() if "1 of 2 rows" in line] == ["examples", "others"]
+    assert "seed passage" not in part  # none were asked for
+
+
+def test_figures_and_models_say_what_they_mean(made: Path) -> None:
+    """Harm: `relabelled` and `start` are read as whatever the reader guesses."""
+    text = (made / "report.md").read_text(encoding="utf-8")
+    assert f"| examples | relabelled ({legend.FIGURES['relabelled']}) | 0.5 |" in text
+    assert f"| start | {legend.NAMES['start']} (Encoder(small)) |" in text
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert f"relabelled<small> {legend.FIGURES['relabelled']}</small>" in page
+    assert "one machine at one moment" in page
+
+
+def test_a_model_is_told_by_what_made_it(tmp_path: Path) -> None:
+    """Harm: the only answer to what a model is, is a hash."""
+    exported = finished(tmp_path / "edge", "export")
+    settings: dict[str, object] = {
+        "models": {
+            "start": {"class_path": "students.Encoder", "init_args": {"layers": [0, 5], "revision": None, "base": "x"}},
+            "int8": {
+                "class_path": "students.Exported",
+                "init_args": {"folder": {"artifact": artifact.fingerprint(exported)}},
+            },
+            "distilled": {"artifact": "dae886809244aa"},
+        }
+    }
+    found = metrics(VALUES)
+    found["models"]["distilled"]["what"] = "student_2@dae886809244"
+    held = evaluation(tmp_path / "evaluation", found)
+    finished(held, "evaluate", settings, models={})
+    report(artifacts=(exported, held), out=tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "(Encoder: base x; layers 0, 5)" in text
+    assert "(Exported: folder step edge)" in text
+    assert "(step student_2, recipe dae886809244)" in text
+
+
+def test_a_teacher_below_the_start_is_said_before_anything_else(tmp_path: Path) -> None:
+    """Harm: a student that passed a poor teacher reads as a triumph of distillation."""
+    values = {**VALUES, "start": 0.66, "distilled": 0.70, "contrastive": 0.705}
+    held = evaluation(tmp_path / "evaluation", metrics(values))
+    report(artifacts=(held,), out=tmp_path / "report")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        top = text[text.index("<body>") if "<body>" in text else 0 : text.index("What came out")]
+        assert "distilled is above its teacher: 0.700 against 0.643 nDCG@10" in top
+        assert "there is little in it to learn" in top
+        assert "than contrastive" in top
+        assert "108.9%" not in text[: text.index("Every model")]  # 0.7 of 0.643, as no headline
+
+
+def test_a_benchmark_that_tells_nothing_is_said_in_the_facts(tmp_path: Path) -> None:
+    """Harm: twelve questions decide which model is shipped, and the command line shows no doubt."""
+    found = metrics(VALUES) | {"queries": 12}
+    facts = report(artifacts=(evaluation(tmp_path / "evaluation", found),), out=tmp_path / "report")
+    assert "12 queries (fewer than 50)" in str(facts["warning"])
+    assert str(facts["warning"]) in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    enough = evaluation(tmp_path / "other", metrics(VALUES))
+    assert "warning" not in report(artifacts=(enough,), out=tmp_path / "report_2")
+
+
+def test_only_the_standing_claims_may_go_unmeasured_in_silence(tmp_path: Path) -> None:
+    """Harm: what the user asked is dropped without a word; or each page is full of questions nobody asked."""
+    held = evaluation(tmp_path / "evaluation", metrics(VALUES))
+    standing = report(artifacts=(held,), out=tmp_path / "report")["verdicts"]
+    assert isinstance(standing, dict)
+    assert "teacher > start" in standing
+    assert "teacher > teacher_1" not in standing
+    asked = ("teacher > teacher_1", "distilled > start")
+    given = report(artifacts=(held,), claims=asked, out=tmp_path / "report_2")["verdicts"]
+    assert given == {"teacher > teacher_1": "unmeasured", "distilled > start": "shown"}
+
+
+def test_a_claim_of_another_form_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    """Harm: hours of training, and the last step stops at a typing error."""
+    assert stages.faults(report, {"artifacts": (tmp_path,), "claims": ("distilled beats start",)})
+
+
+def test_long_names_break_at_seams_and_numbers_never(made: Path) -> None:
+    """Harm: on a phone 1,237 reads as 1,23 and 7."""
+    assert soft("temperature_for_entropy_0.6") == "temperature_<wbr>for_<wbr>entropy_<wbr>0.6"
+    assert soft("1,234,567,890,123.4567") == "1,234,567,890,123.4567"
+    assert soft("a<b & 'c'") == "a&lt;b &amp; &#x27;c&#x27;"
+    css = (made / "report.html").read_text(encoding="utf-8")
+    rule = next(line for line in css.splitlines() if line.startswith("table.words th, table.words td { white-space"))
+    assert "anywhere" not in rule
+    digest = Table(["a", "b"], [["x", "0" * 64], ["y", "1,237"]], words=True).html()
+    assert digest.count('class="long"') == 1
 
 
 def test_facts_drops_licences_and_curves_are_there(made: Path) -> None:

@@ -1,0 +1,86 @@
+"""What the names of models and figures mean, for those who did not write the config."""
+
+START, CONTRASTIVE = "start", "contrastive"
+"""The models that say what a teacher is worth: the student before it was taught, and the student taught without."""
+
+NAMES = {
+    "untrained": "the language model with its pooling, before any training",
+    "teacher_1": "the teacher after its first stage",
+    "teacher": "the teacher whose numbers the student learns from",
+    START: "the student before training",
+    CONTRASTIVE: "the student's start trained on the same rows without the teacher's numbers",
+    "regression": "the student after its first stage: the teacher's vectors alone",
+    "distilled": "the student, taught by the teacher",
+    "soup": "the mean of several trainings' weights",
+    "int8": "the student as it is shipped: an ONNX file with weights of 8 bits",
+    "bm25": "words alone, no model",
+}
+"""What the names mean that configs give to evaluated models."""
+
+FIGURES = {
+    # ingest, generate
+    "passages": "texts that can be found",
+    "queries": "questions, each written for a passage",
+    "examples": "rows to train on: a query and its passages, the positive first",
+    "kinds": "examples of each kind of task",
+    "asked": "passages that the language model was to write a query for",
+    "prompt": "fingerprint of the wording that the language model was given",
+    # embed, mine
+    "rows": "rows that this step wrote",
+    "model": "what computed it",
+    "dim": "numbers in a vector",
+    "tokens": "pieces of words that were read",
+    "filled": "texts that reach the model's length: what stands behind it is not read",
+    "mean_pairwise_cosine": "cosine of two texts drawn at random; near 1, all vectors point one way",
+    "seed_found": "share of queries that find the passage they were written from among their candidates",
+    "seed_within": "share of queries that find the passage they were written from among so many first candidates",
+    "mean_spread": "mean of how far similarities lie apart inside a list of candidates",
+    # judge, label
+    "pairs": "pairs of a query and a candidate that were judged",
+    "judges_agree_on_the_best": "share of queries for which both judgements prefer the same candidate",
+    "teacher_agrees_with_likelihood": "share of queries whose most similar candidate makes the query likeliest, too",
+    "teacher_agrees_with_relevance": "share of queries whose most similar candidate is judged most relevant, too",
+    "relabelled": "share of rows with another positive than the passage their query was written from",
+    "mean_negatives": "hard negatives of a row, on average",
+    "without_negatives": "rows that have no hard negative",
+    "under_the_ceiling": "share of the candidates that are unlike enough to the positive to be negatives",
+    "temperature_for_entropy_0.6": "temperature at which the scores of a list leave several passages in play: "
+    "their entropy is 0.6 of the largest possible",
+    "entropy": "entropy of the scores at that temperature, in nats; 0: one passage takes all",
+    "score": "what the scores of the rows are",
+    "warning": "what should be looked at before this is used",
+    # train, average
+    "teacher_temperature": "what the teacher's scores are divided by before they become shares of a list",
+    "teacher_entropy": "entropy of those shares, in nats; 0: one passage takes all",
+    "skipped_steps": "steps left out, since their gradient was no number",
+    "last": "measure at the last step",
+    "models": "how many were averaged, or evaluated",
+    "apart": "how far the averaged models lie from their mean, as a share of its length",
+    # export
+    "length": "pieces of words that the model reads of a text",
+    "texts": "texts that were trained or compared on",
+    "parity": "by how much vectors of the exported file differ from ours",
+    "int8 delivered": "whether the file with weights of 8 bits passed its gates",
+    "int8 cosine_mean": "cosine of a text's two vectors, with weights of 8 bits and without, on average",
+    "int8 cosine_min": "the same of the worst text",
+    "int8 neighbours": "share of a text's ten nearest that stay the same with weights of 8 bits",
+    "opens": "what in its folder is to be opened",
+    "prompts": "what is put before a text of this kind",
+    "bytes": "size of this file",
+    # evaluate
+    "main": "measure that models are compared by",
+    "teacher": "model that retention is relative to",
+    # any
+    "dropped": "rows left out by this rule",
+    "refers": "recipe of what its row numbers count",
+    "seconds": "how long the step took",
+    "seconds_of": "how long this part took",
+    "peak_memory_bytes": "most memory that the process held",
+    "licences": "under which terms it came",
+}
+"""What the figures mean that stages write as facts, by path or by its first word."""
+
+
+def meaning(path: str) -> str:
+    """One line on a figure that a stage wrote; empty of one that is not known."""
+    return FIGURES.get(path) or FIGURES.get(path.partition(" ")[0], "")
