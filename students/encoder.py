@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from distill import hub, pooling
+from distill import hub, pooling, surgery
 from distill.errors import Refused, check_at_least
 from distill.interfaces import Embedder, TokenRows, Tokens
 
@@ -43,7 +43,7 @@ class Encoder(Embedder):
         folder = hub.locate(base, revision)
         backbone = hub.pretrained(AutoModel, folder, seed=seed)
         if layers is not None:
-            keep_layers(backbone, layers)
+            surgery.keep_layers(backbone, layers)
         tokenizer = hub.tokenizer(folder, backbone)
         settings = {"length": length, "query_prompt": query_prompt, "passage_prompt": passage_prompt}
         self._build(backbone, tokenizer, settings)
@@ -96,25 +96,6 @@ class Encoder(Embedder):
         tokenizer = hub.tokenizer(folder, backbone)
         made._build(backbone, tokenizer, json.loads((folder / "encoder.json").read_bytes()))
         return made
-
-
-def keep_layers(backbone: PreTrainedModel, layers: Sequence[int]) -> None:
-    """Cut a transformer down to some of its layers, in place.
-
-    Raises:
-        Refused: A layer is not there or is named twice, or the layers cannot be found.
-    """
-    holder = getattr(backbone, "encoder", backbone)
-    name = next((name for name in ("layer", "layers") if isinstance(getattr(holder, name, None), nn.ModuleList)), None)
-    if name is None:
-        raise Refused(f"layers: cannot find the layers of {type(backbone).__name__}. Leave `layers` out.")
-    held = getattr(holder, name)
-    if len(set(layers)) < len(layers) or not all(0 <= layer < len(held) for layer in layers) or not layers:
-        raise Refused(f"layers: {list(layers)}; needed: different numbers from 0 to {len(held) - 1}.")
-    setattr(holder, name, nn.ModuleList([held[layer] for layer in layers]))
-    backbone.config.num_hidden_layers = len(layers)
-    if getattr(backbone.config, "layer_types", None):
-        backbone.config.layer_types = [backbone.config.layer_types[layer] for layer in layers]
 
 
 def non_embedding_parameters(model: nn.Module) -> int:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
 
-from distill import hub, prompts
+from distill import hub, prompts, surgery
 from distill.errors import Refused, check_at_least
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import best_device, computes_bf16
@@ -43,6 +43,7 @@ class Decoder(Embedder):
     Args:
         base: A hub name, a folder, or `package:NAME` for weights that a Python package carries.
         revision: Full commit of a hub name.
+        layers: Numbers of the base's layers that are kept; all if None. For experiments that must be quick.
         attention: Whether a token sees those behind it.
         pooling: Of the last states; `multi_layer`, of the states of all layers.
         template: What stands before a query; `{task}` is its instruction.
@@ -63,6 +64,7 @@ class Decoder(Embedder):
         self,
         base: str,
         revision: str | None = None,
+        layers: tuple[int, ...] | None = None,
         attention: Literal["bidirectional", "causal"] = "bidirectional",
         pooling: poolings.Pooling = "mean",
         template: str = prompts.QUERY,
@@ -87,6 +89,8 @@ class Decoder(Embedder):
             pool_beginning = published.is_published(folder)
             self.settings["pool_beginning"] = pool_beginning
         backbone = _backbone(folder, trained, seed)
+        if layers is not None:
+            surgery.keep_layers(backbone, layers)
         self.tokenizer = hub.tokenizer(folder, backbone)
         self.dim, self.length = int(backbone.config.hidden_size), length
         if self.tokenizer.eos_token_id is None:
@@ -186,8 +190,11 @@ class Decoder(Embedder):
     def load(cls, folder: Path) -> Self:
         """What `save` wrote, over the base that it names or that lies beside it."""
         settings: dict[str, Any] = json.loads((folder / "decoder.json").read_bytes())
-        if (folder / "base").is_dir():
-            settings |= {"base": str(folder / "base"), "revision": None}
+        if layers := settings.pop("layers", None):
+            settings["layers"] = tuple(layers)
+        if (folder / "base").is_dir():  # trained whole, and as deep as it was left
+            settings = {name: held for name, held in settings.items() if name not in ("revision", "layers")}
+            settings["base"] = str(folder / "base")
         made = cls(**settings)
         if (folder / "adapters.safetensors").is_file():
             set_peft_model_state_dict(made.backbone, load_file(folder / "adapters.safetensors"))

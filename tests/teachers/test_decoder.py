@@ -104,3 +104,15 @@ def test_four_bits_need_a_gpu(decoder: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(Refused, match="qlora needs a GPU and the package bitsandbytes"):
         Decoder(str(decoder), trained="qlora")
+
+
+@pytest.mark.parametrize("trained", ["lora", "all"])
+def test_some_layers_of_a_base(decoder: Path, tmp_path: Path, trained: str) -> None:
+    """Harm: what was trained with six layers comes back with eighteen, or with six others."""
+    settings = {"rank": 2, "length": 40, "trained": trained}
+    model = shaken(Decoder(str(decoder), layers=(1,), **settings))  # type: ignore[arg-type]
+    whole = Decoder(str(decoder), **settings).eval()  # type: ignore[arg-type]
+    assert sum("input_layernorm" in name for name, _ in model.named_parameters()) == 1
+    assert not torch.allclose(vectors(model), vectors(whole), atol=1e-3)
+    model.save(tmp_path)
+    assert torch.equal(vectors(Decoder.load(tmp_path).eval()), vectors(model))
