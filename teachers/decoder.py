@@ -111,6 +111,8 @@ class Decoder(Embedder):
         self.to(best_device())
         if attention == "bidirectional":
             attend_both_ways(backbone, self.tokenizer.eos_token_id)
+        else:  # a base that was saved by one of ours says otherwise
+            backbone.config.is_causal = True
 
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
         """Beginning of sequence, instruction, text cut to the length, end of sequence."""

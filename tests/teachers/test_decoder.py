@@ -116,3 +116,13 @@ def test_some_layers_of_a_base(decoder: Path, tmp_path: Path, trained: str) -> N
     assert not torch.allclose(vectors(model), vectors(whole), atol=1e-3)
     model.save(tmp_path)
     assert torch.equal(vectors(Decoder.load(tmp_path).eval()), vectors(model))
+
+
+def test_a_causal_model_over_a_base_that_was_bidirectional_is_causal(decoder: Path, tmp_path: Path) -> None:
+    """Harm: the switch is stored with the weights, and whoever goes on from them cannot turn it back."""
+    Decoder(str(decoder), trained="all", length=20).save(tmp_path)
+    model = Decoder(str(tmp_path / "base"), attention="causal", rank=2, length=20).eval()
+    ids = torch.tensor([[2, 5, 6, 7], [2, 5, 6, 8]])
+    with torch.inference_mode():
+        states = model.backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    assert torch.equal(states[0, :3], states[1, :3])
