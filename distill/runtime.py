@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runtime:
-    """How fast, never what, up to floating-point rounding."""
+    """How fast, never what, up to floating-point rounding and the draws of dropout."""
 
     engine: Literal["local", "ray"] = "local"
     """Who works through the parts of a dear step: this process, or a Ray cluster (extra `scale`)."""

@@ -22,6 +22,10 @@ def _order(rows: int, seed: int, epoch: int) -> Int[np.ndarray, "rows"]:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
+OFTEN = 10
+"""Times that a row comes in an epoch at most, however small its task."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """Rows of several tasks."""
@@ -51,9 +55,10 @@ class Sampler:
 
     @functools.cached_property
     def quotas(self) -> list[int]:
-        """Rows that each task gives to an epoch; all together about as many as there are."""
+        """Rows that each task gives to an epoch; all together about as many as there are, or fewer."""
         shares = np.array([len(rows) for rows in self.held], float) ** self.balance
-        return [max(1, int(count)) for count in np.round(shares / shares.sum() * len(self.tasks))]
+        wanted = np.round(shares / shares.sum() * len(self.tasks))
+        return [min(max(1, int(count)), OFTEN * len(rows)) for count, rows in zip(wanted, self.held, strict=True)]
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from distill.errors import Refused
 from teachers.latent_attention import FeedForward, PreNorm
 
 Reduce = Callable[[Float[Tensor, "texts tokens width"], Bool[Tensor, "texts tokens"]], Float[Tensor, "texts width"]]
@@ -28,6 +29,8 @@ class MultiLayer(nn.Module):
 
     def __init__(self, width: int, layers: int, reduce: Reduce, latents: int = 64, heads: int = 8) -> None:
         super().__init__()
+        if width % heads:
+            raise Refused(f"heads: {heads}; needed: a number that divides the width of the states, {width}.")
         self._reduce = reduce
         self.latents = nn.Parameter(torch.randn(latents, width))
         self.pos_emb = nn.Embedding(layers, width)

@@ -308,8 +308,9 @@ def _pooling(given: Mapping[str, Any], width: int) -> tuple[int, int]:
         "latent_attention": (heads * (2 * width**2 + 2 * latents * width), heads * 4 * width**2 + latents * width),
         "folded_latent_attention": (2 * heads * latents * width, 2 * heads * latents * width),
         "self_attention": (heads * 4 * width**2, heads * 4 * width**2),
+        "multi_layer": (1, 4 * width**2 + latents * width),  # it meets a few vectors of a text, not its tokens
     }.get(given.get("pooling", "latent_attention" if latents else "mean"), (0, 0))
-    return (each + gated, every + gated) if each else (0, 0)
+    return (each + gated * (each > 1), every + gated) if each else (0, 0)
 
 
 def _stored(folder: Path) -> Weights | None:

@@ -23,6 +23,10 @@ MEASURES = (ACCURACY, TEMPERATURE)
 """Share of queries whose positive comes first, which unlike losses compares from one temperature to another; and the
 temperature, where it is learned."""
 
+LEAST_TEMPERATURE, TEMPERATURE_RATE = 0.005, 1e-2
+"""Below the first, one passage is all that counts. The second is the rate at which a temperature's logarithm is
+learned: at a model's own rate it would not move."""
+
 GROUPS, LEAST = 4, 8
 """A batch is read in at most so many groups, of at least so many texts; smaller ones leave a GPU waiting."""
 
@@ -108,7 +112,8 @@ class Training(lightning.LightningModule):
             listed = losses.listed_scores(queries, texts, batch.listed)
             known, targets = present & batch.scores.isfinite(), batch.scores.nan_to_num()
             found["kl"] = losses.kl(listed, targets, known, told.student_temperature, told.teacher_temperature)
-        found[ACCURACY] = _accuracy(scores.detach(), positive, allowed)
+        if (useful := _useful(allowed, positive)).any():
+            found[ACCURACY] = _accuracy(scores.detach()[useful], positive[useful], allowed[useful])
         return found
 
     def _contrastive(
@@ -125,8 +130,7 @@ class Training(lightning.LightningModule):
             assert batch.rivals is not None
             scores = torch.cat([scores, losses.all_scores(queries, queries)], 1)
             allowed = torch.cat([allowed, batch.rivals & told.in_batch], 1)
-        # Pairs that stand alone, for CoSENT, have nothing to be told from.
-        useful = allowed.scatter(1, positive[:, None], False).any(1)
+        useful = _useful(allowed, positive)
         if not useful.any():
             return scores.sum() * 0.0
         scores, positive, allowed = scores[useful], positive[useful], allowed[useful]
@@ -138,7 +142,9 @@ class Training(lightning.LightningModule):
         """Of the contrastive part: fixed, or learned and kept from zero, where one passage is all that counts."""
         if self.log_temperature is None:
             return self.objective.temperature
-        return self.log_temperature.exp().clamp(min=0.005)
+        with torch.no_grad():
+            self.log_temperature.clamp_(min=math.log(LEAST_TEMPERATURE))
+        return self.log_temperature.exp()
 
     def _vectors(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
         """Vectors of all texts of a batch; of several processes each embeds its share.
@@ -189,9 +195,11 @@ class Training(lightning.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401 Lightning's type is a union of ten
         """AdamW, linear warm-up, linear decay to zero."""
         trained = [p for p in self.parameters() if p.requires_grad]
+        own = self.log_temperature
         groups = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.schedule.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in trained if p.ndim <= 1 and p is not own], "weight_decay": 0.0},
+            *([{"params": [own], "weight_decay": 0.0, "lr": TEMPERATURE_RATE}] if own is not None else []),
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate)
         steps = self.schedule.steps
@@ -216,6 +224,11 @@ def own(batch: Batch) -> Tensor:
     assert batch.listed is not None
     mask = torch.zeros(len(batch.listed), len(batch.texts.ids) + 1, dtype=torch.bool, device=batch.listed.device)
     return mask.scatter_(1, torch.where(batch.listed >= 0, batch.listed, mask.shape[1] - 1), True)[:, :-1]
+
+
+def _useful(allowed: Bool[Tensor, "queries passages"], positive: Int[Tensor, "queries"]) -> Bool[Tensor, "queries"]:
+    """Queries that have something to be told from; scored pairs, for CoSENT, stand alone."""
+    return allowed.scatter(1, positive[:, None], False).any(1)
 
 
 def _accuracy(

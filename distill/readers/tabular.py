@@ -167,7 +167,7 @@ class Tabular(Reader):
             return Pair(self.task, *pair, self._score(at, record), self.benchmark)
         passage = self._passage(at, number, self._text(at, record, "text"))
         assert self.kind in ("classification", "clustering")
-        label = str(record[self.column("label")])
+        label = str(record[self.column("label")]).strip()
         return Labelled(self.kind, self.task, passage, label, by_label=self.positive == "label")
 
     def _retrieval(self, at: str, number: str, record: Mapping[str, object]) -> Retrieval:

@@ -44,7 +44,9 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
         squared = sum(float(held.square().sum()) for held in total.values())
         for folder in models[1:]:
             bar.step(1, folder.name)
-            other = _weights(_merged(folder))
+            held_there = _merged(folder)
+            _check_alike(models[0], mean, folder, held_there)
+            other = _weights(held_there)
             _check(models[0], total, folder, other)
             for name, held in other.items():
                 total[name] += held.double()
@@ -69,6 +71,23 @@ def _merged(folder: Path) -> "Embedder":
 def _weights(model: "Embedder") -> dict[str, "torch.Tensor"]:
     """What is averaged, by name: numbers, not counters."""
     return {name: held.detach() for name, held in model.state_dict().items() if held.is_floating_point()}
+
+
+OWN = ("base", "revision", "seed", "rank", "dropout", "layers")
+"""Settings in which ingredients may differ: they say where a model came from and how it was trained."""
+
+
+def _check_alike(first: Path, one: "Embedder", second: Path, other: "Embedder") -> None:
+    """Weights of one shape may still be read in two ways: attention, pooling, prompts, length."""
+    if type(one) is not type(other):
+        raise Refused(f"average: {first} is a {type(one).__name__}, {second} a {type(other).__name__}. Average alike.")
+    told = [dict(getattr(model, "settings", {})) for model in (one, other)]
+    for name in sorted({*told[0], *told[1]} - set(OWN)):
+        if told[0].get(name) != told[1].get(name):
+            raise Refused(
+                f"average: {name} of {first} is {told[0].get(name)!r}, of {second} {told[1].get(name)!r}. "
+                "Average trainings with the same settings."
+            )
 
 
 def _check(first: Path, one: "dict[str, torch.Tensor]", second: Path, other: "dict[str, torch.Tensor]") -> None:

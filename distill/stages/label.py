@@ -18,7 +18,9 @@ ALL_OR_NOTHING = (0.02, 0.995)
 """Shares of the candidates under the ceiling beyond which the rule says nothing about them."""
 
 
-def _check(rule: str, ceiling: float | None) -> None:
+def _check(rule: str, ceiling: float | None, floor: float | None) -> None:
+    if floor is not None and not -1 <= floor <= 1:
+        raise Refused(f"floor: {floor}; needed: a cosine, from -1 to 1.")
     if rule == "naive" and ceiling is not None:
         raise Refused("ceiling: naive has none. Leave it out, or say another `rule`.")
 

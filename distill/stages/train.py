@@ -33,6 +33,7 @@ def _check(
     vectors: tuple[Path, ...],
     kinds: tuple[str, ...],
     objective: Objective,
+    schedule: Schedule,
 ) -> None:
     """Refuse a call in which something is missing, or would do nothing without a word."""
     if not examples and not vectors:
@@ -43,8 +44,13 @@ def _check(
     if not objective.needs("vectors") and not (examples and compared):
         losses = " or ".join(f"`{name}`" for name, needed in LOSSES.items() if needed in ("examples", "scores"))
         raise Refused(f"nothing to minimise. Give `regression` a weight in objective; with examples, {losses}.")
-    if not objective.contrastive and (objective.same_tower or objective.hardness or objective.learn_temperature):
-        raise Refused("same_tower, hardness, learn_temperature are of `contrastive`, which has no weight.")
+    told = {name: getattr(objective, name) for name in ("same_tower", "margin", "hardness", "learn_temperature")}
+    if idle := [name for name, value in told.items() if value] if not (examples and objective.contrastive) else []:
+        raise Refused(f"objective.{idle[0]} is of `contrastive`, which needs a weight and examples. Leave it out.")
+    if objective.same_tower and not objective.in_batch:
+        raise Refused("objective.same_tower takes queries of the batch, and in_batch is false. Leave one out.")
+    if not examples and (objective.needs("scores") or schedule.by_task or schedule.balance != 1):
+        raise Refused("kl, cosent, by_task and balance are of examples, and there are none. Leave them out.")
     if vectors and not objective.needs("vectors"):
         raise Refused("vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
     if examples and queries:

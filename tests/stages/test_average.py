@@ -15,7 +15,7 @@ from distill.objective import Schedule
 from distill.stages.average import average
 from distill.stages.train import train
 from students import Encoder
-from teachers import NVEmbed
+from teachers import E5Mistral, LlamaEmbedNemotron, NVEmbed
 
 SHORT = Schedule(steps=4, queries=6, learning_rate=1e-2, warmup=1, precision="fp32")
 TEXTS = ["how do owls fly", "fog"]
@@ -74,4 +74,17 @@ def test_what_does_not_belong_together_is_refused(corpus: Path, encoder: Path, t
         average(models=(deep, deep), out=tmp_path / "soup")
     with pytest.raises(Refused, match="of different shape"):
         average(models=(deep, trained(flat, corpus, tmp_path / "flat", 1)), out=tmp_path / "soup")
+    longer = functools.partial(Encoder, base=str(encoder), length=24)
+    with pytest.raises(Refused, match=r"length of .* is 32, of .* 24"):
+        average(models=(deep, trained(longer, corpus, tmp_path / "longer", 1)), out=tmp_path / "soup")
     assert not (tmp_path / "soup").exists()
+
+
+def test_weights_that_are_read_in_two_ways_are_no_soup(corpus: Path, decoder: Path, tmp_path: Path) -> None:
+    """Harm: a causal model that pools the last token and one that sees both ways and pools all have equal shapes."""
+    folders = []
+    for preset in (E5Mistral, LlamaEmbedNemotron):
+        model = functools.partial(preset, str(decoder), rank=2, length=40)
+        folders.append(trained(model, corpus, tmp_path / preset.__name__, 1))  # type: ignore[arg-type]
+    with pytest.raises(Refused, match=r"is a E5Mistral, .* a LlamaEmbedNemotron"):
+        average(models=tuple(folders), out=tmp_path / "soup")

@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -423,6 +424,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"^train: vectors are for regression, which has no",
     ),
     "queries beside examples": ({"examples": ("corpus",), "queries": ("asked",)}, r"^train: queries are those of"),
+    "a mask without what it masks": (
+        {"examples": ("corpus",), "objective": Objective(contrastive=0.0, spread=1.0, cosent=1.0, margin=0.1)},
+        r"^train: objective\.margin is of `contrastive`",
+    ),
+    "queries of a batch that does not count": (
+        {"examples": ("corpus",), "objective": Objective(same_tower=True, in_batch=False)},
+        r"^train: objective\.same_tower takes queries of the batch",
+    ),
+    "a share of examples that are not there": (
+        {"vectors": ("vectors",), "objective": REGRESSION, "schedule": replace(SHORT, balance=0.5)},
+        r"^train: kl, cosent, by_task and balance are of examples",
+    ),
     "kinds without examples": (
         {"kinds": ("sts",), "vectors": ("passage_vectors",), "objective": REGRESSION},
         r"^train: kinds are of examples",

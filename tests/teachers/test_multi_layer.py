@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
 from distill import pooling
+from distill.errors import Refused
 from teachers.multi_layer import MultiLayer
 
 WIDTH, LAYERS, LATENTS, HEADS = 6, 4, 3, 2
@@ -57,3 +59,9 @@ def test_it_is_the_plain_loops() -> None:
     wanted = naive(dict(block.named_parameters()), states, mask)
     torch.testing.assert_close(block(states, mask).double(), wanted, rtol=1e-5, atol=1e-5)
     assert (block([states[0], *states[:0:-1]], mask) - block(states, mask)).abs().max() > 1e-3  # the order counts
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    """Harm: a traceback about shapes at the first step, after fifteen gigabytes were loaded."""
+    with pytest.raises(Refused, match="heads: 4; needed: a number that divides the width of the states, 6"):
+        MultiLayer(WIDTH, LAYERS, pooling.mean, LATENTS, heads=4)

@@ -161,6 +161,19 @@ def test_a_learned_temperature_moves_and_is_logged(model: Encoder, batch: Batch)
     parts["contrastive"].backward()
     assert training.log_temperature is not None and training.log_temperature.grad is not None
     assert training.log_temperature.grad.abs() > 0
+    rates = [group["lr"] for group in training.configure_optimizers()["optimizer"].param_groups]
+    assert rates[2] > 100 * rates[0]  # at the model's own rate it would not move
     with torch.no_grad():
         training.log_temperature.fill_(-50.0)
-    assert training.parts(batch)["contrastive"].isfinite()
+    assert training.parts(batch)["temperature"].item() == pytest.approx(0.005)
+
+
+def test_accuracy_is_of_queries_that_can_be_wrong(model: Encoder, batch: Batch) -> None:
+    """Harm: scored pairs, which stand alone, are always right, and the curve says that nothing is left to learn."""
+    training = fit.Training(model, OBJECTIVES["all"], SCHEDULE, torch.nn.Linear(model.dim, DIM)).eval()
+    share = training.parts(batch)["accuracy"] * 6
+    assert share.item() == pytest.approx(round(share.item()))
+    assert batch.allowed is not None
+    alone = torch.zeros_like(batch.allowed).scatter(1, batch.listed[:, :1], True)  # type: ignore[index]
+    assert "accuracy" not in training.parts(replace(batch, allowed=alone))
+    model.train()
