@@ -44,11 +44,11 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
         squared = sum(float(held.square().sum()) for held in total.values())
         for folder in models[1:]:
             bar.step(1, folder.name)
-            held_there = _merged(folder)
-            _check_alike(models[0], mean, folder, held_there)
-            other = _weights(held_there)
-            _check(models[0], total, folder, other)
-            for name, held in other.items():
+            other = _merged(folder)
+            _check_alike(models[0], mean, folder, other)
+            weights = _weights(other)
+            _check_shapes(models[0], total, folder, weights)
+            for name, held in weights.items():
                 total[name] += held.double()
                 squared += float(held.double().square().sum())
         for name, held in _weights(mean).items():
@@ -90,7 +90,7 @@ def _check_alike(first: Path, one: "Embedder", second: Path, other: "Embedder") 
             )
 
 
-def _check(first: Path, one: "dict[str, torch.Tensor]", second: Path, other: "dict[str, torch.Tensor]") -> None:
+def _check_shapes(first: Path, one: "dict[str, torch.Tensor]", second: Path, other: "dict[str, torch.Tensor]") -> None:
     shapes = [{name: tuple(held.shape) for name, held in weights.items()} for weights in (one, other)]
     if shapes[0] != shapes[1]:
         name = sorted(dict(shapes[0].items() ^ shapes[1].items()))[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shaking import shaken
 from torch import Tensor
 
 from distill.errors import Refused
@@ -16,16 +17,6 @@ pytestmark = pytest.mark.usefixtures("fp32")
 TEXTS = ["how do owls fly", "Salt slows the yeast down, so dough without salt rises fast.", "fog"]
 TASK = "Find an answer"
 PRESETS = (NVEmbed, E5Mistral, GTEQwen2, LlamaEmbedNemotron)
-
-
-def shaken(model: Decoder) -> Decoder:
-    """With what is trained away from its start, where half of it is zero."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for held in model.parameters():
-            if held.requires_grad:
-                held.add_(torch.randn(held.shape, generator=generator) * 0.1)
-    return model.eval()
 
 
 @torch.inference_mode()

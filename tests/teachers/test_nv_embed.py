@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from shaking import shaken
 from torch import Tensor
 
 from distill import prompts
@@ -20,16 +21,6 @@ pytestmark = pytest.mark.usefixtures("fp32")
 
 TASK = "Find an answer"
 TEXTS = ["how do owls fly", "Salt slows the yeast down, so dough without salt rises fast.", "fog", "where is the sea"]
-
-
-def shaken(model: NVEmbed) -> NVEmbed:
-    """With adapters and pooling away from their start, where half of their weights are zero."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for held in model.parameters():
-            if held.requires_grad:
-                held.add_(torch.randn(held.shape, generator=generator) * 0.1)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")

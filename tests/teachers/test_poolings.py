@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from shaking import shaken
 from torch import Tensor, nn
 
 from distill.interfaces import Tokens
@@ -19,18 +20,8 @@ WIDTH, LAYERS = 6, 3
 TEXTS = ["how do owls fly", "Salt slows the yeast down, so dough without salt rises fast.", "fog", ""]
 
 
-def shaken(module: nn.Module) -> nn.Module:
-    """With every trained weight away from where it starts, where some are zero."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for held in module.parameters():
-            if held.requires_grad:
-                held.add_(torch.randn(held.shape, generator=generator) * 0.3)
-    return module.eval()
-
-
 def made(name: poolings.Pooling, *, causal: bool = False) -> nn.Module:
-    return shaken(poolings.make(name, width=WIDTH, layers=LAYERS, causal=causal, latents=5, heads=2))
+    return shaken(poolings.make(name, width=WIDTH, layers=LAYERS, causal=causal, latents=5, heads=2), 0.3)
 
 
 def pooled(pooling: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
@@ -68,7 +59,7 @@ def test_nothing_to_pool_is_still_a_number(name: poolings.Pooling) -> None:
 @pytest.mark.parametrize("attention", ["bidirectional", "causal"])
 def test_a_decoders_vectors_do_not_depend_on_padding(decoder: Path, name: poolings.Pooling, attention: str) -> None:
     """Harm: a text is found or not according to the day's batches; or padding on the left, as servers do, ruins it."""
-    model = shaken(Decoder(str(decoder), attention=attention, pooling=name, latents=4, heads=2, rank=2, length=24))  # type: ignore[arg-type]
+    model = shaken(Decoder(str(decoder), attention=attention, pooling=name, latents=4, heads=2, rank=2, length=24), 0.3)  # type: ignore[arg-type]
     rows = model.tokenize(TEXTS, ["Find it", "", "", "Say it"])  # type: ignore[operator]
     tokens = rows.take(np.arange(len(TEXTS)))
     with torch.inference_mode():
