@@ -24,7 +24,13 @@ SLACK = 0.01
 FEW_QUERIES, FEW_PASSAGES, NO_ROOM = 50, 100, 0.99
 """Fewer queries, fewer passages, or a teacher above this main measure: hardly anything can be told apart."""
 
-SHOWN = {"ndcg": "nDCG", "mrr": "MRR", "spearman": "Spearman (STS)"}
+SHOWN = {
+    "ndcg": "nDCG",
+    "mrr": "MRR",
+    "spearman": "Spearman (STS)",
+    "accuracy": "accuracy (few-shot)",
+    "v_measure": "V-measure (clustering)",
+}
 TIMES = (
     "Times are of one machine at one moment: compare them within this table. Half of the calls were quicker than p50, "
     "and 95\u00a0% than p95. Passages a second are of batches, on all cores or an accelerator. "

@@ -18,7 +18,9 @@ NAMES = {
 """What the names mean that configs give to evaluated models."""
 
 FIGURES = {
-    # ingest, generate
+    # synthesize, ingest, generate
+    "groups": "made-up examples of each group",
+    "tasks": "tasks that the language model thought of for each group",
     "passages": "texts that can be found",
     "queries": "questions, each written for a passage",
     "examples": "rows to train on: a query and its passages, the positive first",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ def read(
     passages: int,
     kinds: Sequence[str],
     *,
-    in_batch: bool,
+    in_batch: bool | Literal["all"],
     graded: bool = False,
 ) -> Listing:
     """Flatten examples.
@@ -61,7 +62,7 @@ def read(
         names: What to call each in an error.
         passages: Rows of the passages table.
         kinds: Kinds of example that are used; all if empty.
-        in_batch: May the batch give negatives?
+        in_batch: May the batch give negatives, where the row allows it? `all`: everywhere, and classes do not count.
         graded: Can a passage that stands alone with its score be compared with other such?
 
     Raises:
@@ -74,11 +75,12 @@ def read(
     check_rows(" and ".join(names), flat, passages)
     kind = np.asarray(table["kind"].to_pylist(), dtype=object)
     of_kind = np.isin(kind, list(kinds)) if kinds else np.ones(len(table), bool)
-    free = table["in_batch"].to_numpy() & in_batch
+    free = (table["in_batch"].to_numpy() & bool(in_batch)) | (in_batch == "all")
     useful = (lengths > 1) | (free & (lengths > 0))
     if graded:
         useful |= (lengths == 1) & (_lengths(table["scores"]) == 1)
-    kept = of_kind & useful
+    twins = _twins(table, of_kind & useful, lengths)
+    kept = of_kind & useful & ~twins
     rows = np.flatnonzero(kept)
     listed = np.repeat(kept, lengths)
     chosen = table.select(["query", "task"]).take(pa.array(rows))
@@ -95,8 +97,8 @@ def read(
         starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows])]),
         scores=_scores(" and ".join(names), table, lengths, rows),
         in_batch=free[rows],
-        group=_groups(table["group"].to_numpy()[rows], source[rows]),
-        same=_numbered([f"{a}\0{b}" for a, b in zip(task, query, strict=True)])[0],
+        group=np.full(len(rows), -1) if in_batch == "all" else _groups(table["group"].to_numpy()[rows], source[rows]),
+        same=_asked(chosen),
         origin=table["origin"].to_numpy()[rows],
         artifact=source[rows],
         mixed=np.unique(source[rows] * (len(task_names) + 1) + numbers, return_inverse=True)[1],
@@ -106,8 +108,30 @@ def read(
         dropped={
             "another kind": int((~of_kind).sum()),
             "nothing to compare with": int((of_kind & ~useful).sum()),
+            "given with negatives elsewhere": int(twins.sum()),
         },
     )
+
+
+def _asked(table: pa.Table) -> Int[np.ndarray, "rows"]:
+    """Numbers that are equal for equal queries with equal tasks."""
+    return _numbered([f"{a}\0{b}" for a, b in zip(texts(table["task"]), texts(table["query"]), strict=True)])[0]
+
+
+def _twins(
+    table: pa.Table, used: Bool[np.ndarray, "examples"], lengths: Int[np.ndarray, "examples"]
+) -> Bool[np.ndarray, "examples"]:
+    """Which examples are a positive alone whose query another example lists with hard negatives.
+
+    Mined pairs and the corpus that they were mined from, named together, would else count such a query twice.
+    """
+    bare = used & (lengths == 1) & (_lengths(table["scores"]) == 0)
+    found = np.zeros(len(table), bool)
+    if bare.any() and (used & (lengths > 1)).any():
+        rows = np.flatnonzero(used)
+        same = _asked(table.select(["query", "task"]).take(pa.array(rows)))
+        found[rows] = bare[rows] & np.isin(same, same[lengths[rows] > 1])
+    return found
 
 
 def _lengths(column: pa.ChunkedArray) -> Int[np.ndarray, "rows"]:

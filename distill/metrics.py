@@ -1,4 +1,4 @@
-"""How good a model is on each query, and how sure a mean or a difference of means is."""
+"""How good a model is on each query or text, and how sure a mean or a difference of means is."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ Grades = Mapping[int, float]
 
 CUT = 10
 """Depth of nDCG and MRR, as in BEIR."""
+
+SHOTS, EXPERIMENTS = 8, 10
+"""Texts of each class that are told, and how often others are, as in MTEB (arXiv 2210.07316)."""
 
 LEVEL = 0.95
 """Share of the resampled means that an interval holds."""
@@ -148,6 +151,76 @@ def spearman(
         for one, other in zip(cosines.T, scores.T, strict=True)
     ]
     return np.array([float(value) for value in found])
+
+
+def few_shot(
+    vectors: Float[np.ndarray, "texts dim"], classes: Int[np.ndarray, "texts"], seed: int
+) -> Float[np.ndarray, "texts"]:
+    """How often each text's class is told right by a logistic regression on eight texts of each class.
+
+    Of a class with fewer than sixteen, half is told. Experiments come in twos that tell different texts, so that each
+    text is asked in half of them at least.
+
+    Args:
+        vectors: Unit vectors.
+        classes: From 0; at least two texts each.
+        seed: Of which texts are told.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    right, asked = np.zeros(len(classes)), np.zeros(len(classes))
+    shots = np.minimum(SHOTS, np.bincount(classes) // 2)[classes]
+    for experiment in range(EXPERIMENTS):
+        order = np.random.default_rng((seed, experiment // 2)).permutation(len(classes))
+        place = _places_in_class(classes, order if experiment % 2 else order[::-1])
+        told = place < shots
+        fitted = LogisticRegression(max_iter=1000).fit(vectors[told], classes[told])
+        right[~told] += fitted.predict(vectors[~told]) == classes[~told]
+        asked += ~told
+    return right / asked
+
+
+def _places_in_class(classes: Int[np.ndarray, "texts"], order: Int[np.ndarray, "texts"]) -> Int[np.ndarray, "texts"]:
+    """Of each text, how many of its class come before it."""
+    sorted_by_class = order[np.argsort(classes[order], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(classes))])
+    places = np.empty(len(classes), np.int64)
+    places[sorted_by_class] = np.arange(len(classes)) - starts[classes[sorted_by_class]]
+    return places
+
+
+def clusters(
+    vectors: Float[np.ndarray, "texts dim"], classes: Int[np.ndarray, "texts"], seed: int
+) -> Int[np.ndarray, "texts"]:
+    """The cluster of each text, by k-means with as many clusters as there are classes."""
+    from sklearn.cluster import KMeans
+
+    found: Int[np.ndarray, texts] = KMeans(int(classes.max()) + 1, n_init=4, random_state=seed).fit_predict(vectors)
+    return found
+
+
+def v_measure(found: Int[np.ndarray, "texts"], classes: Int[np.ndarray, "texts"]) -> float:
+    """Harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg, 2007)."""
+    width = int(classes.max()) + 1
+    counts = np.bincount(found * width + classes, minlength=(int(found.max()) + 1) * width).reshape(-1, width)
+    both, of_found, of_class = (_entropy(held) for held in (counts, counts.sum(1), counts.sum(0)))
+    return 2.0 * (of_found + of_class - both) / (of_found + of_class) if of_found + of_class else 1.0
+
+
+def _entropy(counts: Int[np.ndarray, "*shape"]) -> float:
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def bootstrap_v_measure(
+    found: Mapping[str, Float[np.ndarray, "texts"]], classes: Int[np.ndarray, "texts"], resamples: int, seed: int
+) -> Bootstrap:
+    """The V-measure of each model's clusters, which are made once of all texts."""
+    columns = [column.astype(np.int64) for column in found.values()]
+    drawn = [
+        [v_measure(column[rows], classes[rows]) for column in columns] for rows in draws(len(classes), resamples, seed)
+    ]
+    return Bootstrap(tuple(found), np.array([v_measure(column, classes) for column in columns]), np.array(drawn))
 
 
 def average(parts: Sequence[Bootstrap]) -> Bootstrap:

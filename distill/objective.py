@@ -29,8 +29,9 @@ class Objective:
     """Of the student's cosines in the KL part."""
     teacher_temperature: float | Literal["auto"] = "auto"
     """Of the teacher's scores in the KL part; auto seeks a mean entropy of 0.6 ln(list length)."""
-    in_batch: bool = True
-    """May passages of batch-mates be negatives, where the row allows it? NV-Embed: in stage 1 only."""
+    in_batch: bool | Literal["all"] = True
+    """May passages of batch-mates be negatives, where the row allows it? NV-Embed: in stage 1 only. `all`: whatever the
+    row and its class say, which NV-Embed measured and found to cost classification the most."""
     same_tower: bool = False
     """May batch-mates' queries be negatives of a query too, where the row allows it? Gecko: yes."""
     margin: float | None = None

@@ -20,21 +20,20 @@ class Prompt:
     shared: str
     """Instructions and examples, the same for all."""
     single: str
-    """What is said of one passage or pair; `{passage}`, `{query}` and `{kind}` are filled in."""
+    """What is said of one passage, pair or task; names in braces are filled in."""
 
     @property
     def digest(self) -> str:
         """Names the prompt in the tables that it made."""
         return hashlib.sha256((self.shared + "\0" + self.single).encode()).hexdigest()[:16]
 
-    def filled(self, *, passage: str = "", query: str = "", kind: str = "") -> str:
-        """The part that differs, for one passage or pair; line breaks inside them become spaces.
+    def filled(self, **fields: str) -> str:
+        """The part that differs, for one passage, pair or task; line breaks inside a field become spaces.
 
         A passage is data: it cannot open a field of its own, since fields start lines.
         """
         # One pass, so that a passage that contains "{query}" stays as it is.
-        fields = {"passage": _line(passage), "query": _line(query), "kind": kind}
-        return re.sub(r"\{(passage|query|kind)\}", lambda found: fields[found[1]], self.single)
+        return re.sub(r"\{(\w+)\}", lambda found: _line(fields[found[1]]), self.single)
 
 
 def _line(text: str) -> str:
@@ -119,3 +118,127 @@ Answer: No
 
 LABELS = (" Yes", " No")
 """Answers to `RELEVANCE`; the first is the one whose log-probability is kept."""
+
+
+BRAINSTORM = Prompt(
+    shared="""\
+Lists of tasks for a program that embeds texts. A task is one sentence that says what is given and what is wanted. \
+No two tasks of a list are about one subject.
+
+""",
+    single="{about}\nTask: {first}\nTask: {second}\nTask: {third}\nTask:",
+)
+"""Tasks for which examples are then made up (E5-Mistral, arXiv 2401.00368, section 3.1, first step)."""
+
+SHORT_LONG = Prompt(
+    shared="""\
+For each task a query, a document that answers it, and a document on the same subject that is less useful. The \
+documents do not repeat the query's words and do not speak of the query.
+
+Task: Given a gardening problem, find advice that solves it.
+Query wanted: common, 5 to 15 words, clear. Documents: about 50 words, high school level. Language: English.
+Query: white powder on the leaves of my cucumber plants
+Positive: Mildew grows where air stands still. Cut out a third of the foliage, water the soil and not the plant, and \
+spray one part of milk in nine parts of water once a week. Badly covered growth should be burnt; in a compost heap \
+its spores live through the winter.
+Negative: Cucumbers need warm soil. Sow them two centimetres deep in May, a metre apart, and lead the shoots along a \
+net so that the fruit hangs free. Regular watering keeps them from turning bitter, and picking early makes the plant \
+bear for longer.
+
+Task: Given a clause of a contract, find a court decision that interprets such a clause.
+Query wanted: long-tail, at least 10 words, understandable with some effort. Documents: about 50 words, college \
+level. Language: English.
+Query: supplier may adjust prices for raw material cost, buyer was told afterwards
+Positive: The tribunal held that a right to raise what is charged must name its measure. A party that learns of the \
+change only from the invoice could not have left the agreement in time; the increase was therefore void, and the \
+earlier rate was owed for all deliveries made up to the notice.
+Negative: The court confirmed that late delivery entitles the purchaser to withdraw once a reasonable period has \
+been set. A fixed date in the order makes that period unnecessary. Damages were denied, as the loss of profit had \
+been excluded in the general terms that both sides had signed.
+
+""",
+    single="Task: {task}\nQuery wanted: {kind}, {length}, {clarity}. Documents: about {words} words, {level} level. "
+    "Language: {language}.\nQuery:",
+)
+"""A short query with two long documents (E5-Mistral, second step)."""
+
+LONG_SHORT = Prompt(
+    shared="""\
+For each task a text, its right label, and a label that is wrong but might be given. The labels' words are not in \
+the text.
+
+Task: Identify which department of a hotel a guest's message concerns.
+Text wanted: clear, about 50 words, high school level. Language: English.
+Query: We have been in 412 since Sunday and nobody has changed the towels. Yesterday the bin was still full when we \
+came back from the beach at six, and the carpet has sand on it from whoever stayed before us.
+Positive: housekeeping
+Negative: maintenance
+
+Task: Tell the author's attitude towards a scientific claim.
+Text wanted: understandable with some effort, about 50 words, college level. Language: English.
+Query: Twelve mice, one laboratory, no blinding: on this we are to rest a theory of ageing. The effect may be there. \
+But whoever sells supplements on the strength of it has read the abstract and not the methods.
+Positive: sceptical
+Negative: supportive
+
+""",
+    single="Task: {task}\nText wanted: {clarity}, about {words} words, {level} level. Language: {language}.\nQuery:",
+)
+"""A long text with a right and a misleading label (E5-Mistral, second step)."""
+
+SHORT_SHORT = Prompt(
+    shared="""\
+For each task two short texts that match. They have few words in common.
+
+Task: Given a symptom, find the name of an illness.
+Language: English.
+Query: a stabbing pain in the big toe, at night, after a feast
+Positive: acute gout
+
+Task: Match a film's plot with its kind.
+Language: English.
+Query: two thieves plan one last robbery of a casino
+Positive: heist comedy
+
+""",
+    single="Task: {task}\nLanguage: {language}.\nQuery:",
+)
+"""Two short texts that match (E5-Mistral, second step)."""
+
+LONG_LONG = Prompt(
+    shared="""\
+For each task two long texts that match. They have few words in common, and neither speaks of the other.
+
+Task: Given an argument, find an argument against it.
+Texts wanted: about 50 words, high school level. Language: English.
+Query: Schools should begin at nine. Teenagers fall asleep late whatever their parents say, and a first lesson in \
+the dark teaches nobody anything. Where the bell was moved back an hour, marks rose and fewer pupils had accidents \
+on their way.
+Positive: A later start only moves the problem. Parents leave for work at the same time as ever, buses are already \
+full in the middle of the morning, and training and music would end after dusk. Young people who could sleep longer \
+would simply go to bed later.
+
+""",
+    single="Task: {task}\nTexts wanted: about {words} words, {level} level. Language: {language}.\nQuery:",
+)
+"""Two long texts that match (E5-Mistral, second step)."""
+
+STS = Prompt(
+    shared="""\
+Three texts each. How alike two of them are goes from 1, unrelated, to 5, the same in other words.
+
+Texts wanted: a sentence each, elementary level. First and second: 4.5. First and third: 2.5. Language: English.
+Query: A boy throws a stick for his dog on the beach.
+Positive: On the sand, a child plays fetch with a dog.
+Negative: A boy builds a castle on the beach.
+
+Texts wanted: a phrase each, college level. First and second: 4. First and third: 3. Language: English.
+Query: rising cost of borrowing
+Positive: higher interest rates
+Negative: growing public debt
+
+""",
+    single="Texts wanted: a {unit} each, {level} level. First and second: {high}. First and third: {low}. "
+    "Language: {language}.\nQuery:",
+)
+"""Three texts, two of them alike (E5-Mistral, symmetric group)."""

@@ -40,11 +40,11 @@ def fault(task: str, query: str, passage: str, shared: str) -> str | None:
     """
     words = query.split()
     # A task is read before each query: what runs on would leave the query no room.
-    if not 3 <= len(words) <= 40 or not _plain(query) or len(task.split()) > TASK_WORDS:
+    if not 3 <= len(words) <= 40 or not plain(query) or len(task.split()) > TASK_WORDS:
         return "wrong length"
-    if _holds(shared, query) or any(field in query for field in ("Passage:", "Kind:", "Task:", "Query:")):
+    if holds(shared, query) or any(field in query for field in ("Passage:", "Kind:", "Task:", "Query:")):
         return "leaked"
-    if _holds(passage, query):
+    if holds(passage, query):
         return "copied"
     return None
 
@@ -68,20 +68,21 @@ def usable(
     for number, (text, passage) in enumerate(zip(written, passages, strict=True)):
         parsed = parse(text)
         rule = "unparsable" if parsed is None else fault(*parsed, passage, shared)
-        if parsed and not rule and _plain(parsed[1]) in seen:
+        if parsed and not rule and plain(parsed[1]) in seen:
             rule = "duplicate"
         if rule or parsed is None:
             dropped[rule or "unparsable"] += 1
             continue
-        seen.add(_plain(parsed[1]))
+        seen.add(plain(parsed[1]))
         kept.append((number, *parsed))
     return kept, dropped
 
 
-def _holds(text: str, query: str) -> bool:
+def holds(text: str, query: str) -> bool:
     """Whether a text has the words of a query, in a row, whatever the case and punctuation."""
-    return f" {_plain(query)} " in f" {_plain(text)} "
+    return f" {plain(query)} " in f" {plain(text)} "
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The words of a text, whatever the case and punctuation."""
     return " ".join(_WORD.findall(text.casefold()))

@@ -47,6 +47,20 @@ passages read as queries too (STS, texts of a class)? `group`: class or cluster,
 one group are no negatives. `origin`: row of the queries table, -1 if none.
 """
 
+TASKS = pa.schema([("group", pa.string()), ("task", pa.string())])
+"""Tasks that a language model thought of."""
+
+RECORDS = pa.schema(
+    [
+        ("group", pa.string()),
+        ("task", pa.string()),
+        ("query", pa.string()),
+        ("positive", pa.string()),
+        ("negative", pa.string()),
+    ]
+)
+"""Examples that a language model made up; `negative` is empty in groups that have none."""
+
 CURVES = pa.schema([("step", pa.int64()), ("measure", pa.string()), ("value", pa.float32())])
 """What was measured while training."""
 

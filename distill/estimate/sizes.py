@@ -50,6 +50,8 @@ ASKED = 0.65
 
 KEPT = 0.85
 """Of the queries that a small language model writes, the share that the rules keep."""
+USABLE = 0.5
+"""Of the records that a language model makes up; measured with the smallest there is."""
 IMPORT = 5.0
 """Seconds, once a process, until the libraries are there."""
 START = 1.5
@@ -139,7 +141,9 @@ class Plan:
             raise Unknown
         step = self._steps[folder]
         if step.verb == "ingest":
-            return ingested(step.settings, table)
+            return ingested(self, step.settings, table)
+        if step.verb == "synthesize":
+            return Texts(round(int(step.settings["limit"]) * USABLE), PASSAGE)
         if step.verb == "generate":
             return Texts(round(drawn(self, step.settings) * KEPT), QUERY)
         source = {"mine": "queries", "judge": "candidates", "label": "candidates"}.get(step.verb)
@@ -218,23 +222,26 @@ def _measured(folder: Path, table: str) -> Texts:
     return Texts(counts[held], size / max(counts[held], 1) / BYTES_A_TOKEN)
 
 
-def ingested(settings: Mapping[str, Any], table: str) -> Texts:
+def ingested(plan: Plan, settings: Mapping[str, Any], table: str) -> Texts:
     """Rows and tokens of a table that `ingest` has not made yet."""
     rows = tokens = 0.0
     for source in settings["sources"]:
-        given, each = _given(source)
+        given, each = _given(plan, source)
         amount = given.get(table, 0.0)
         rows, tokens = rows + amount, tokens + amount * (each if table == "passages" else QUERY)
     return Texts(round(rows), tokens / max(rows, 1))
 
 
-def _given(source: readers.Reader) -> tuple[dict[str, float], float]:
+def _given(plan: Plan, source: readers.Reader) -> tuple[dict[str, float], float]:
     """Rows of each table that a source will give, and tokens of its texts."""
     limit = math.inf if source.limit is None else source.limit
     if isinstance(source, readers.PythonDocs):
         passages = min(limit, DOCS[source.split])
         asked = passages * ASKED
         return {"passages": passages, "queries": asked, "examples": asked + 0.8 * passages}, PASSAGE
+    if isinstance(source, readers.Synthetic):
+        records = min(limit, plan.texts(source.path, "records").rows)
+        return {"passages": 2 * records, "queries": records, "examples": records}, PASSAGE
     each = BYTES_A_TEXT / BYTES_A_TOKEN
     if isinstance(source, readers.BEIR):
         asked = min(limit, _rows(source.path, "queries", 100))

@@ -6,9 +6,10 @@ from typing import Any
 
 from distill import readers, tables
 from distill.estimate.machine import FILLING
-from distill.estimate.sizes import BYTES_A_TOKEN, KEPT, QUERY, TASK, Plan, Step, Texts, Weights, drawn, ingested
+from distill.estimate.sizes import BYTES_A_TOKEN, KEPT, QUERY, TASK, USABLE, Plan, Step, Texts, Weights, drawn, ingested
 from distill.objective import Objective, Schedule
 from distill.runtime import Runtime, cores
+from distill.synthesis import WORDS
 
 LATENCY = 5.0
 """Seconds at most for one model's latency on one core."""
@@ -18,6 +19,8 @@ TEXTS_A_SECOND = 5000.0
 """Read and checked by `ingest`."""
 TOKENS_A_SECOND = 3e5
 """Made of text, by one core."""
+LIST = 300
+"""Tokens of a list of tasks."""
 PARSING = 8.0
 """Seconds, once a process, for all of Python's documentation."""
 
@@ -59,7 +62,7 @@ def _width(weights: Weights | None) -> int:
 
 
 def _ingest(plan: Plan, step: Step) -> Work:
-    rows = {table: ingested(step.settings, table) for table in ("passages", "queries", "examples")}
+    rows = {table: ingested(plan, step.settings, table) for table in ("passages", "queries", "examples")}
     size = rows["passages"].rows * (rows["passages"].tokens * BYTES_A_TOKEN + 60)
     size += rows["queries"].rows * 180 + rows["examples"].rows * 280
     documented = any(isinstance(source, readers.PythonDocs) for source in step.settings["sources"])
@@ -108,6 +111,22 @@ def _generate(plan: Plan, step: Step) -> Work:
         operations = {"read": weights.forward * shown, "write": telling * written}
     left = _in_parts(step, "queries", rows)
     return Work(rows, (shown + written) * left, rows * KEPT * 180, 0, _scaled(operations, left), _width(weights))
+
+
+def _synthesize(plan: Plan, step: Step) -> Work:
+    settings = step.settings
+    weights = plan.weights(settings["model"])
+    lists, rows = len(settings["groups"]) * int(settings["tasks"]) / 10, int(settings["limit"])
+    document = 1.35 * sum(count for count in WORDS if count <= settings["words"]) / len(WORDS)
+    written = lists * min(LIST, settings["tokens"]) + rows * min(2 * document + QUERY, settings["tokens"])
+    shown = (lists + rows) * 2 * TASK
+    operations = None
+    if weights:
+        telling = weights.forward + 2.0 * weights.lookup
+        operations = {"read": weights.forward * shown, "write": telling * written}
+    left = _in_parts(step, "drafts", rows)
+    size = 2 * rows * USABLE * BYTES_A_TOKEN * 2 * document
+    return Work(rows, (shown + written) * left, size, 0, _scaled(operations, left), _width(weights))
 
 
 def _words(plan: Plan, settings: Mapping[str, Any]) -> float:
@@ -201,6 +220,7 @@ VERBS: dict[str, Callable[[Plan, Step], Work]] = {
     "ingest": _ingest,
     "train": _train,
     "average": _average,
+    "synthesize": _synthesize,
     "generate": _generate,
     "embed": _embed,
     "mine": _mine,

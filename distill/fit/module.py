@@ -129,7 +129,7 @@ class Training(lightning.LightningModule):
         if told.same_tower:
             assert batch.rivals is not None
             scores = torch.cat([scores, losses.all_scores(queries, queries)], 1)
-            allowed = torch.cat([allowed, batch.rivals & told.in_batch], 1)
+            allowed = torch.cat([allowed, batch.rivals & bool(told.in_batch)], 1)
         useful = _useful(allowed, positive)
         if not useful.any():
             return scores.sum() * 0.0

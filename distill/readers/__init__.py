@@ -3,6 +3,7 @@
 from distill.readers.folders import BEIR, TextFolder
 from distill.readers.python_docs import PythonDocs
 from distill.readers.rows import Labelled, Pair, Passage, Reader, Retrieval, Row
+from distill.readers.synthetic import Synthetic
 from distill.readers.tabular import CSV, JSONL, Datasets, Parquet
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Reader",
     "Retrieval",
     "Row",
+    "Synthetic",
     "TextFolder",
 ]

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from distill.errors import Refused
@@ -137,7 +136,8 @@ class BEIR(Reader):
     licence: str = ""
     """Of the text, as its owner names it."""
     limit: int | None = None
-    """At most so many queries; the corpus stays whole. All if None."""
+    """At most so many queries, spread evenly over all, for neighbours are often about one passage; the corpus stays
+    whole. All if None."""
 
     def __post_init__(self) -> None:
         """Refuse what is no folder."""
@@ -161,8 +161,10 @@ class BEIR(Reader):
                 raise Refused(
                     f"{judgements[0][2]}: no query {query!r} in the queries. Take the line out, or add the query."
                 )
-        for query, text in islice(asked.items(), self.limit):
-            yield self._retrieval(text, judged[query])
+        kept = min(len(asked), self.limit or len(asked))
+        names = list(asked)
+        for query in (names[place * len(names) // kept] for place in range(kept)):
+            yield self._retrieval(asked[query], judged[query])
 
     def _asked(self, judged: Collection[str]) -> dict[str, str]:
         """The text of each query that has judgements."""

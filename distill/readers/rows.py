@@ -35,6 +35,8 @@ class Retrieval:
     grades: tuple[float, ...]
     """Of the positives, then the negatives, when all are judged (a benchmark); empty otherwise."""
     at: str
+    kind: Literal["retrieval", "classification", "sts"] = "retrieval"
+    """What the examples count as; those of another kind than retrieval are told from their own negatives alone."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Labelled:
     label: str
     by_label: bool = False
     """Whether its positive is the text of its label; else another text of the class."""
+    benchmark: bool = False
+    """Kept with its label for evaluation; else an example to train on."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ OPTIONAL = {"passages": ("key", "title"), "retrieval": ("negatives",)}
 
 MEANT = {
     "task": ("retrieval", "classification", "clustering", "sts", "nli"),
-    "benchmark": ("retrieval", "sts"),
+    "benchmark": ("retrieval", "classification", "clustering", "sts"),
     "scale": ("sts",),
     "positive": ("classification", "clustering"),
 }
@@ -56,8 +56,8 @@ class Tabular(Reader):
     columns: Mapping[str, str] = field(default_factory=dict)
     """The file's names of columns that are called otherwise, as `query: question`."""
     benchmark: bool = False
-    """For evaluation: every passage of a query with its grade in one row, every pair with its score.
-    Otherwise as training wants them: a row for each positive, and only pairs that are alike."""
+    """For evaluation: every passage of a query with its grade in one row, every pair with its score, every labelled
+    text by itself. Otherwise as training wants them: a row for each positive, and only pairs that are alike."""
     scale: float = 5.0
     """Score of two texts that mean the same (`sts`)."""
     positive: Literal["example", "label"] = "example"
@@ -168,7 +168,7 @@ class Tabular(Reader):
         passage = self._passage(at, number, self._text(at, record, "text"))
         assert self.kind in ("classification", "clustering")
         label = str(record[self.column("label")]).strip()
-        return Labelled(self.kind, self.task, passage, label, by_label=self.positive == "label")
+        return Labelled(self.kind, self.task, passage, label, self.positive == "label", self.benchmark)
 
     def _retrieval(self, at: str, number: str, record: Mapping[str, object]) -> Retrieval:
         positives = self._passages(at, number + "+", record, "positive")

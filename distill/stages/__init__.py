@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ParamSpec
 
@@ -19,10 +19,13 @@ from distill.artifact import Facts
 from distill.errors import Refused
 from distill.objective import LOSSES
 
-VERBS = ("ingest", "train", "average", "generate", "embed", "mine", "judge", "label", "export", "evaluate", "report")
+VERBS = (
+    "synthesize", "ingest", "train", "average", "generate", "embed", "mine", "judge", "label", "export", "evaluate",
+    "report",
+)  # fmt: skip
 
 AT_LEAST = {
-    **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tokens", "within", "words"), 1),
+    **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tasks", "tokens", "within", "words"), 1),
     **dict.fromkeys(("fusion", "negatives", "samples", "seed", "skip", "temperature", "texts"), 0),
     **dict.fromkeys((f"objective.{name}" for name in LOSSES), 0),
     **dict.fromkeys(("objective.margin", "objective.hardness"), 0),
@@ -149,6 +152,16 @@ def stage(
         return call
 
     return wrap
+
+
+def summed(counts: Iterable[object]) -> dict[str, int]:
+    """Counts by rule, as the notes of parts hold them, added up."""
+    found: dict[str, int] = {}
+    for held in counts:
+        assert isinstance(held, dict)
+        for rule, count in held.items():
+            found[rule] = found.get(rule, 0) + count
+    return found
 
 
 def _circumstances(began: float) -> dict[str, object]:

@@ -1,10 +1,10 @@
-"""Models to results: every model on every query of a benchmark, with intervals, sizes and latency."""
+"""Models to results: every model on every query or text of a benchmark, with intervals, sizes and latency."""
 
 import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ from distill.stages import stage
 if TYPE_CHECKING:
     import numpy as np
 
+    from distill.benchmark import Asked, Benchmark, Values
     from distill.interfaces import Embedder
     from distill.metrics import Bootstrap
 
 LEXICAL = "bm25"
-COSINE = "cosine"
 WARM_UP = 3  # the first calls allocate
 REPETITIONS = 30
 PATIENCE = 10.0  # seconds after which a slow model's latency is known well enough
@@ -59,34 +59,37 @@ def evaluate(
 
     Args:
         passages: Artifact that holds all passages to search.
-        examples: Artifact that holds the queries with their graded passages (kind retrieval), and
-            pairs with people's scores (kind sts); other kinds are left out and counted.
+        examples: Artifact that holds the queries with their graded passages (kind retrieval), pairs with people's
+            scores (sts), and texts with their class (classification: told from eight of each; clustering: put together
+            by k-means), as readers give them with `benchmark: true`; others are left out and counted.
         models: What is measured, by the name it has in tables: a step that trained it, or a class.
         teacher: The one of `models` that retention is relative to; empty for none.
         lexical: Whether BM25 is measured beside them.
         depth: Passages retrieved for each query.
         resamples: How often queries are drawn again for the intervals.
         latency: Whether the time of one query on one CPU core is measured.
-        seed: Of the intervals.
+        seed: Of the intervals, of the texts of a class that are told, and of clusters.
         runtime: How fast.
         out: Where the results go.
 
     Returns:
-        Of each model: nDCG@10 (Spearman where there is no retrieval), retention, size, latency.
+        Of each model: nDCG@10 (where there is no retrieval, Spearman, accuracy or V-measure), retention, size, latency.
 
     Raises:
         Refused: `teacher` is not among the models, or there is nothing to measure on.
     """
+    from distill import benchmark as room
+
     artifact.check_refers(examples, "passages", passages)
-    benchmark = _open(passages, examples)
+    benchmark = room.opened(tables.read(passages, "passages"), tables.read(examples, "examples"), str(examples))
     names = [*models, *([LEXICAL] if lexical and benchmark.queries else [])]
     for part in tables.missing(out / "results", len(names)):
         name = names[part]
         console.say(f"{name} ({part + 1} of {len(names)})")
         if name in models:
-            values, costs = _model(name, models[name], benchmark, depth, latency, runtime)
+            values, costs = _model(name, models[name], benchmark, depth, latency, seed, runtime)
         else:
-            values, costs = _words(benchmark, depth), {"what": "BM25: words in common"}
+            values, costs = room.words(benchmark, depth), {"what": "BM25: words in common"}
         rows = [
             (name, asked.task, asked.row, measure, value)
             for measure, (group, column) in values.items()
@@ -103,114 +106,27 @@ def evaluate(
     }
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A query with its graded passages, or one side of a pair with its score for the other."""
-
-    row: int
-    task: str
-    text: str
-    judged: dict[int, float]
-
-
-@dataclass(frozen=True)
-class _Benchmark:
-    passages: list[str]
-    queries: list[_Asked]
-    pairs: list[_Asked]
-    dropped: dict[str, int]
-
-
-Values = dict[str, tuple[list[_Asked], list[float]]]
-"""Of each measure: who was asked, and what came out for each."""
-
-
-def _open(passages: Path, examples: Path) -> _Benchmark:
-    """Read the benchmark; refuse one with nothing to measure on."""
-    texts = tables.passage_texts(tables.read(passages, "passages"))
-    made = _Benchmark(texts, [], [], {})
-    for row, example in enumerate(tables.read(examples, "examples").to_pylist()):
-        tables.check_rows(f"{examples}, example {row}", example["passages"], len(texts))
-        # Without grades the first passage is the positive, and the others are not.
-        grades = example["scores"] or [1.0, *[0.0] * (len(example["passages"]) - 1)]
-        asked = _Asked(row, example["task"], example["query"], dict(zip(example["passages"], grades, strict=True)))
-        if example["kind"] == "sts" and example["scores"]:
-            made.pairs.append(asked)
-        elif example["kind"] == "retrieval" and max(grades) > 0:
-            made.queries.append(asked)
-        else:
-            rule = "no positive" if example["kind"] == "retrieval" else f"kind {example['kind']}"
-            made.dropped[rule] = made.dropped.get(rule, 0) + 1
-    if not made.queries and not made.pairs:
-        raise Refused(f"{examples} holds no retrieval query with a positive and no scored sts pair: {made.dropped}")
-    scored: dict[str, set[float]] = {}
-    for pair in made.pairs:
-        scored.setdefault(pair.task, set()).update(pair.judged.values())
-    if alike := [task for task, scores in scored.items() if len(scores) < 2]:
-        raise Refused(f"{examples}: all pairs of {alike[0]!r} have one score, so nothing can be ranked. Take them out.")
-    return made
-
-
 def _model(
-    name: str, model: Model, benchmark: _Benchmark, depth: int, latency: bool, runtime: Runtime
-) -> tuple[Values, dict[str, object]]:
+    name: str, model: Model, benchmark: "Benchmark", depth: int, latency: bool, seed: int, runtime: Runtime
+) -> tuple["Values", dict[str, object]]:
     """What one model gets on the benchmark, and what it costs."""
     import torch
 
+    from distill import benchmark as room
     from distill import models
     from distill.runtime import best_device
 
     loaded = models.embedder(model)
     costs: dict[str, object] = {"what": models.label(model), **_size(loaded)}
     if latency:
-        costs["latency"] = _latency(loaded, benchmark.queries or benchmark.pairs)
+        costs["latency"] = _latency(loaded, benchmark.asked)
     loaded.to(best_device())
-    with console.bar(name, len(benchmark.passages) + len(benchmark.queries) + 2 * len(benchmark.pairs)) as bar:
-        values, speed = _answers(loaded, benchmark, depth, runtime, bar)
+    with console.bar(name, benchmark.texts) as bar:
+        values, speed = room.answers(loaded, benchmark, depth, seed, runtime, bar)
     del loaded
     gc.collect()  # the next model needs the room
     torch.cuda.empty_cache()
     return values, {**costs, "passages_per_second": speed}
-
-
-def _answers(
-    model: "Embedder", benchmark: _Benchmark, depth: int, runtime: Runtime, bar: console.Bar
-) -> tuple[Values, float | None]:
-    """What one model gets on the benchmark, and the passages it embeds each second."""
-    from distill import encode, metrics, search
-
-    def embed(texts: Sequence[str], tasks: Sequence[str] | None) -> "np.ndarray":
-        rows = model.tokenize(texts, tasks)
-        return encode.vectors(model, rows, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
-
-    values: Values = {}
-    speed = None
-    if queries := benchmark.queries:
-        began = time.perf_counter()
-        passages = embed(benchmark.passages, None)
-        speed = round(len(passages) / (time.perf_counter() - began), 1)
-        asked = embed([query.text for query in queries], [query.task for query in queries])
-        rows, _ = search.top_k(asked, passages, min(depth, len(passages)))
-        found = metrics.retrieval(rows, [query.judged for query in queries], depth)
-        values |= {measure: (queries, column.tolist()) for measure, column in found.items()}
-    if pairs := benchmark.pairs:
-        tasks = [pair.task for pair in pairs]
-        others = [benchmark.passages[next(iter(pair.judged))] for pair in pairs]
-        cosines = (embed([pair.text for pair in pairs], tasks) * embed(others, tasks)).sum(1)
-        values[COSINE] = pairs, cosines.tolist()
-    return values, speed
-
-
-def _words(benchmark: _Benchmark, depth: int) -> Values:
-    """What BM25 gets; a passage that shares no word with the query counts as not found."""
-    import numpy as np
-
-    from distill import metrics, search
-
-    asked = [query.text for query in benchmark.queries]
-    rows, scores = search.lexical(asked, benchmark.passages, min(depth, len(benchmark.passages)))
-    found = metrics.retrieval(np.where(scores > 0, rows, -1), [query.judged for query in benchmark.queries], depth)
-    return {measure: (benchmark.queries, column.tolist()) for measure, column in found.items()}
 
 
 def _size(model: "Embedder") -> dict[str, object]:
@@ -227,7 +143,7 @@ def _size(model: "Embedder") -> dict[str, object]:
     }
 
 
-def _latency(model: "Embedder", asked: Sequence[_Asked]) -> dict[str, float]:
+def _latency(model: "Embedder", asked: Sequence["Asked"]) -> dict[str, float]:
     """Milliseconds from the text of one query to its vector, on one CPU core, in the weights' own arithmetic."""
     import numpy as np
     import torch
@@ -259,15 +175,18 @@ def _one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _summary(results: Path, benchmark: _Benchmark, teacher: str, resamples: int, seed: int) -> dict[str, object]:
+def _summary(results: Path, benchmark: "Benchmark", teacher: str, resamples: int, seed: int) -> dict[str, object]:
     """What `metrics.json` says: of each model what it costs, of each measure every value and difference."""
+    from distill import benchmark as room
+
     columns = _columns(results)
-    held = _bootstraps(columns, benchmark, resamples, seed)
+    held = room.bootstraps(columns, benchmark, resamples, seed)
     return {
         "main": next(iter(held)),
         "teacher": teacher,
         "queries": len(benchmark.queries),
         "pairs": len(benchmark.pairs),
+        "texts": len(benchmark.classes) + len(benchmark.clusters),
         "passages": len(benchmark.passages),
         "resamples": resamples,
         "models": {str(note["model"]): note["costs"] for note in tables.notes(results)},
@@ -287,27 +206,6 @@ def _columns(results: Path) -> dict[str, dict[str, "np.ndarray"]]:
     return {measure: {model: np.array(held) for model, held in models.items()} for measure, models in found.items()}
 
 
-def _bootstraps(
-    columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: _Benchmark, resamples: int, seed: int
-) -> dict[str, "Bootstrap"]:
-    """Every measure of every model, drawn again; nDCG@10 first where there is retrieval."""
-    import numpy as np
-
-    from distill import metrics
-
-    held = {name: metrics.bootstrap(models, resamples, seed) for name, models in columns.items() if name != COSINE}
-    if COSINE in columns:
-        tasks = np.array([pair.task for pair in benchmark.pairs])
-        scores = np.array([next(iter(pair.judged.values())) for pair in benchmark.pairs])
-        parts = []
-        for number, task in enumerate(dict.fromkeys(tasks.tolist())):
-            inside = tasks == task
-            cosines = {model: column[inside] for model, column in columns[COSINE].items()}
-            parts.append(metrics.bootstrap_spearman(cosines, scores[inside], resamples, seed + number))
-        held["spearman"] = metrics.average(parts)
-    return held
-
-
 def _compared(held: "Bootstrap", teacher: str) -> dict[str, dict[str, object]]:
     """Of each model its value, what it keeps of the teacher's, and how far it is above each other."""
     made: dict[str, dict[str, object]] = {}
@@ -318,7 +216,7 @@ def _compared(held: "Bootstrap", teacher: str) -> dict[str, dict[str, object]]:
     return made
 
 
-def _by_task(columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: _Benchmark) -> dict[str, object]:
+def _by_task(columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: "Benchmark") -> dict[str, object]:
     """The main measure by task, where there are a few."""
     import numpy as np
 
@@ -352,7 +250,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
         )
         for name, held in models.items()
     ]
-    title = f"{summary['queries'] or summary['pairs']:,} queries, {summary['passages']:,} passages"
+    title = f"{summary['queries'] or summary['pairs'] or summary['texts']:,} queries, {summary['passages']:,} passages"
     console.table(title, ("model", f"{main} [95 %]", "retention", "size", "ms a query, one core"), rows)
-    counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "passages")}
+    counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "texts", "passages")}
     return {**counted, "models": models}

@@ -1,7 +1,6 @@
 """Passages to queries: a language model writes a task and a query for each seed passage."""
 
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from distill.engine import Worker, work
 from distill.errors import Refused
 from distill.models import Writer
 from distill.runtime import Runtime
-from distill.stages import stage
+from distill.stages import stage, summed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +61,7 @@ def generate(
     settings = (model, passages, drawn, part_rows, temperature, top_p, tokens, words, seed, out)
     work(partial(_worker, *settings), todo, left, out.name, runtime)
     notes = tables.notes(out / "queries")
-    dropped = _summed([note["dropped"] for note in notes])
+    dropped = summed(note["dropped"] for note in notes)
     rows = len(tables.opened(out / "queries"))
     if not rows:
         shutil.rmtree(out / "queries")  # so that another model or temperature is not taken for another recipe's work
@@ -78,16 +77,6 @@ def generate(
         "prompt": prompts.WRITE.digest,
         "refers": {"passages": artifact.fingerprint(passages)},
     }
-
-
-def _summed(counts: Sequence[object]) -> dict[str, int]:
-    """Counts by rule of several parts, added up."""
-    found: dict[str, int] = {}
-    for held in counts:
-        assert isinstance(held, dict)
-        for rule, count in held.items():
-            found[rule] = found.get(rule, 0) + count
-    return found
 
 
 def _worker(

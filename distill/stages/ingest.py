@@ -142,6 +142,7 @@ class _Intake:
         self._asked: set[bytes] = set()
         self._judged: dict[tuple[str, str], dict[int, float]] = {}  # of a benchmark: task and query, row, grade
         self._groups = 0
+        self._classes: dict[tuple[str, str, str], int] = {}  # of a benchmark: kind, task and label, group
         self._labelled: dict[tuple[str, str, bool], tuple[array[int], array[int], dict[str, int]]] = {}
         self._pairs: dict[str, tuple[array[int], array[int], array[float]]] = {}
 
@@ -237,9 +238,11 @@ class _Intake:
             self.dropped["query repeated"] += 1
         else:
             group = self._group() if len(right) > 1 else -1  # one query's positives are not each other's negatives
+            is_search = row.kind == "retrieval"
             for at in right:
-                origin = self.queries.add(row.task, row.query, at)
-                self._example("retrieval", row.task, row.query, [at, *wrong], [], True, False, group, origin)
+                origin = self.queries.add(row.task, row.query, at) if is_search else -1
+                flags = is_search, row.kind == "sts"
+                self._example(row.kind, row.task, row.query, [at, *wrong], [], *flags, group, origin)
 
     def _is_repeated(self, row: Retrieval, right: list[int]) -> bool:
         digest = _digest(row.task, row.query, *map(str, right))
@@ -256,12 +259,29 @@ class _Intake:
         return self._groups - 1
 
     def _label(self, row: Labelled) -> None:
+        if row.benchmark:
+            self._tell_apart(row)
+            return
         at = self._row(row.passage)
         if at != DROPPED:
             key = (row.kind, row.task, row.by_label)
             rows, labels, names = self._labelled.setdefault(key, (array("l"), array("l"), {}))
             rows.append(at)
             labels.append(names.setdefault(row.label, len(names)))
+
+    def _tell_apart(self, row: Labelled) -> None:
+        """A text of a benchmark: alone, its class as its group; no passage, for nothing is to find it."""
+        text = row.passage.text
+        digest = _digest(row.kind, row.task, text)
+        fault = "repeated" if digest in self._asked else self._fault(text)
+        if fault:
+            self.dropped[f"text {fault}"] += 1
+            return
+        self._asked.add(digest)
+        key = (row.kind, row.task, row.label)
+        if key not in self._classes:
+            self._classes[key] = self._group()
+        self._example(row.kind, row.task, text, [], [], False, False, self._classes[key], -1)
 
     def _pair(self, row: Pair) -> None:
         first, second = self._row(row.first), self._row(row.second)
@@ -333,10 +353,12 @@ class _Intake:
             Refused: Every passage was dropped.
         """
         dropped = {rule: count for rule, count in sorted(self.dropped.items()) if count}
-        if not self.passages.rows:
+        if not self.passages.rows and not self.examples.rows:
             raise Refused(f"no passage is left; dropped: {dropped}. Check what the sources read.")
         for table in (self.passages, self.queries, self.examples):
             table.flush()
+        if not self.passages.rows:  # of a benchmark of labelled texts alone
+            tables.write(self.passages.folder, tables.PASSAGES, {name: [] for name in tables.PASSAGES.names}, part=0)
         rows = {table.folder.name: table.rows for table in (self.passages, self.queries, self.examples)}
         return {**rows, "kinds": dict(self.kinds), "dropped": dropped}
 

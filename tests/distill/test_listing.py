@@ -29,7 +29,7 @@ def table(*rows: dict[str, Any], chunks: int = 1) -> pa.Table:
     )
 
 
-def read(*held: pa.Table, kinds: tuple[str, ...] = (), in_batch: bool = True) -> listing.Listing:
+def read(*held: pa.Table, kinds: tuple[str, ...] = (), in_batch: Any = True) -> listing.Listing:
     return listing.read(held, [f"examples_{i}" for i in range(len(held))], PASSAGES, kinds, in_batch=in_batch)
 
 
@@ -75,7 +75,10 @@ def test_rows_with_nothing_to_compare_are_dropped_and_counted(in_batch: bool, ke
     ]
     found = read(table(*rows), in_batch=in_batch)
     assert found.query == [rows[number]["query"] for number in kept]
-    assert found.dropped == {"another kind": 0, "nothing to compare with": 5 - len(kept)}
+    nothing = 5 - len(kept)
+    assert found.dropped == {
+        "another kind": 0, "nothing to compare with": nothing, "given with negatives elsewhere": 0,
+    }  # fmt: skip
     assert found.in_batch.tolist() == [in_batch and rows[number]["in_batch"] for number in kept]
 
 
@@ -84,7 +87,33 @@ def test_kinds_are_chosen_and_counted() -> None:
     rows = [example([1, 2], kind=kind) for kind in ("retrieval", "sts", "clustering", "retrieval")]
     found = read(table(*rows), kinds=("retrieval", "sts"))
     assert len(found.query) == 3
-    assert found.dropped == {"another kind": 1, "nothing to compare with": 0}
+    assert (found.dropped["another kind"], found.dropped["nothing to compare with"]) == (1, 0)
+
+
+def test_a_query_that_is_listed_with_negatives_is_not_read_bare_too() -> None:
+    """Harm: mined pairs and their corpus, named together, count each query twice, once without its negatives."""
+    mined = table(example([1, 2], query="a"), example([3, 4], query="b"))
+    corpus = table(
+        example([1], query="a"),
+        example([9], query="a", task="other"),
+        example([5], query="c"),
+        example([6], query="b", scores=[0.5]),
+    )
+    found = read(mined, corpus)
+    assert list(zip(found.query, found.task, strict=True)) == [
+        ("a", "find"), ("b", "find"), ("a", "other"), ("c", "find"), ("b", "find"),
+    ]  # fmt: skip
+    assert found.dropped["given with negatives elsewhere"] == 1
+    assert read(corpus).dropped["given with negatives elsewhere"] == 0
+
+
+def test_the_whole_batch_counts_where_all_is_said() -> None:
+    """Harm: NV-Embed's ablation is measured with the masks that it did not have."""
+    rows = [example([1, 2], in_batch=False, group=3), example([4], in_batch=False, group=3), example([5])]
+    found = read(table(*rows), in_batch="all")
+    assert found.in_batch.all()
+    assert found.group.tolist() == [-1, -1, -1]
+    assert len(found.query) == 3
 
 
 def test_passages_read_as_queries_are_others_than_the_bare_ones() -> None:

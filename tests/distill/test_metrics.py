@@ -145,3 +145,57 @@ def test_average_over_tasks() -> None:
     """Harm: scores of two data sets on two scales are ranked together."""
     one, other = (metrics.bootstrap({"a": np.full(4, value)}, 5, 0) for value in (0.2, 0.6))
     assert metrics.average([one, other]).mean("a").value == pytest.approx(0.4)
+
+
+def test_v_measure_equals_the_librarys() -> None:
+    """Harm: clusters are scored by a formula of our own."""
+    from sklearn.metrics import v_measure_score
+
+    generator = np.random.default_rng(0)
+    for classes, width in ((3, 4), (5, 2), (2, 1)):
+        told = generator.integers(0, classes, 40)
+        found = generator.integers(0, width, 40)
+        assert metrics.v_measure(found, told) == pytest.approx(v_measure_score(told, found), abs=1e-12)
+    same = np.arange(4).repeat(3)
+    assert metrics.v_measure(3 - same, same) == pytest.approx(1.0)
+    drawn = metrics.bootstrap_v_measure({"m": (3.0 - same), "n": np.zeros(12)}, same, 20, 0)
+    assert drawn.value.tolist() == pytest.approx([1.0, 0.0])
+    assert drawn.drawn[:, 0].tolist() == pytest.approx([1.0] * 20)
+
+
+def test_what_is_told_of_a_class_is_not_asked() -> None:
+    """Harm: a text's own class is among what the regression has learned, and every model is perfect."""
+    generator = np.random.default_rng(0)
+    classes = np.repeat(np.arange(4), 30)
+    noise = generator.standard_normal((120, 300))
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    assert 0.15 < metrics.few_shot(noise, classes, 0).mean() < 0.35  # chance is 0.25
+    apart = np.eye(4)[classes] + 0.01 * noise[:, :4]
+    assert metrics.few_shot(apart, classes, 0).tolist() == [1.0] * 120
+
+
+def test_eight_of_each_class_are_told_and_half_of_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: a large class is told better than a small one, or a class of two is never asked."""
+    import sklearn.linear_model
+
+    seen: list[np.ndarray] = []
+
+    class Watched(sklearn.linear_model.LogisticRegression):  # type: ignore[misc]
+        def fit(self, vectors: np.ndarray, classes: np.ndarray) -> "Watched":
+            seen.append(vectors[:, 0].astype(int))
+            return super().fit(vectors, classes)
+
+    monkeypatch.setattr(sklearn.linear_model, "LogisticRegression", Watched)
+    classes = np.repeat([0, 1, 2], [40, 10, 2])
+    vectors = np.column_stack([np.arange(52.0), classes])
+    assert np.isfinite(metrics.few_shot(vectors, classes, 3)).all()
+    for told in seen:
+        assert np.bincount(classes[told]).tolist() == [8, 5, 1]
+    assert not set(seen[0][-1:]) & set(seen[1][-1:])
+
+
+def test_clusters_find_what_lies_apart() -> None:
+    """Harm: clusters of texts that a model holds well apart come out mixed."""
+    classes = np.repeat(np.arange(3), 20)
+    vectors = np.eye(3)[classes] + 0.05 * np.random.default_rng(0).standard_normal((60, 3))
+    assert metrics.v_measure(metrics.clusters(vectors, classes, 0), classes) == pytest.approx(1.0)

@@ -90,7 +90,7 @@ FILES = {
     ),
     "a word for yes or no": (
         train("objective: {in_batch: perhaps}"),
-        "{file}:8: step 'e' (train): objective.in_batch: 'perhaps'; needed: true or false.",
+        "{file}:8: step 'e' (train): objective.in_batch: 'perhaps'; needed: true or false or all.",
     ),
     "a number or a word": (
         train("objective: {teacher_temperature: otto}"),

@@ -226,6 +226,37 @@ def test_pairs_are_scored_by_rank(tmp_path: Path) -> None:
     assert found["small"]["value"] == pytest.approx(wanted, abs=1e-3)
 
 
+def labelled(folder: Path, common: bool) -> Path:
+    """Texts of two classes to tell, by a word, and of three to cluster; no passages."""
+    rows = []
+    for kind, words in (("classification", ["river", "stone"]), ("clustering", ["market", "copper", "violin"])):
+        for number, word in enumerate(words):
+            for other in range(12):
+                text = f"{word} {word} {word} {WORDS[other % 5] if common else ''} {other}"
+                rows.append((kind, f"tell {kind}", text, [], [], False, False, number + 10 * len(words), -1))
+    rows.append(("classification", "tell classification", "alone", [], [], False, False, 99, -1))
+    tables.write(folder / "passages", tables.PASSAGES, {name: [] for name in tables.PASSAGES.names})
+    columns = dict(zip(tables.EXAMPLES.names, map(list, zip(*rows, strict=True)), strict=True))
+    tables.write(folder / "examples", tables.EXAMPLES, columns)
+    return finished(folder, "ingest")
+
+
+def test_texts_of_a_class_are_told_and_put_together(tmp_path: Path) -> None:
+    """Harm: a benchmark of classes measures something else than classes, or not with every model alike."""
+    made = labelled(tmp_path / "bench", common=True)
+    facts = evaluate(passages=made, examples=made, models=MODELS, resamples=50, out=tmp_path / "out")
+    assert (facts["main"], facts["texts"], facts["queries"]) == ("accuracy", 60, 0)
+    assert facts["dropped"] == {"only text of its class": 1}
+    measures = json.loads((tmp_path / "out" / "metrics.json").read_text())["measures"]
+    assert list(measures) == ["accuracy", "v_measure"]
+    for measure in measures.values():
+        assert list(measure) == ["teacher", "small"]
+        assert all(held["low"] <= held["value"] <= held["high"] for held in measure.values())
+        assert measure["teacher"]["value"] > 0.9
+    again = evaluate(passages=made, examples=made, models=MODELS, resamples=50, out=tmp_path / "again")
+    assert again["models"]["small"]["value"] == facts["models"]["small"]["value"]  # type: ignore[index]
+
+
 def test_words_find_what_words_can_find(tmp_path: Path) -> None:
     """Harm: the lexical baseline is broken, so that every dense model looks good beside it."""
     made = benchmark(tmp_path / "bench")

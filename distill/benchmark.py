@@ -1,0 +1,223 @@
+"""A benchmark: what is asked of a model, what it answers on each text, and how sure the mean of that is."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from distill import console, encode, metrics, search, tables
+from distill.errors import Refused
+from distill.interfaces import Embedder
+from distill.metrics import Bootstrap
+from distill.runtime import Runtime
+
+COSINE, ACCURACY, CLUSTER = "cosine", "accuracy", "cluster"
+"""What is kept of a pair, of a text of a class, and of a text to cluster: the cosine of the two, the share of
+experiments in which its class was told right, and the number of its cluster."""
+
+SPEARMAN, V_MEASURE = "spearman", "v_measure"
+"""The measures that are of all pairs, or texts, of a task together."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query with its graded passages, one side of a pair with its score for the other, or a text of a class."""
+
+    row: int
+    """In the examples table."""
+    task: str
+    text: str
+    judged: dict[int, float]
+    group: int = -1
+    """Its class."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is asked of a model."""
+
+    passages: list[str]
+    queries: list[Asked]
+    pairs: list[Asked]
+    classes: list[Asked]
+    """Texts whose class is told from a few of each (kind classification)."""
+    clusters: list[Asked]
+    """Texts that are put together without being told anything (kind clustering)."""
+    dropped: dict[str, int]
+
+    @property
+    def asked(self) -> list[Asked]:
+        """All of it."""
+        return [*self.queries, *self.pairs, *self.classes, *self.clusters]
+
+    @property
+    def texts(self) -> int:
+        """Texts that a model reads."""
+        return len(self.passages) * bool(self.queries) + len(self.asked) + len(self.pairs)
+
+
+Values = dict[str, tuple[list[Asked], list[float]]]
+"""Of each measure: who was asked, and what came out for each."""
+
+
+def opened(passages: pa.Table, examples: pa.Table, name: str) -> Benchmark:
+    """The benchmark that two tables are.
+
+    Args:
+        passages: What may be found.
+        examples: What is asked; other examples than those of a benchmark are left out and counted.
+        name: What to call it in an error.
+
+    Raises:
+        Refused: There is nothing to measure on, or a task has one score or one class.
+    """
+    made = Benchmark(tables.passage_texts(passages), [], [], [], [], {})
+    for row, example in enumerate(examples.to_pylist()):
+        tables.check_rows(f"{name}, example {row}", example["passages"], len(passages))
+        # Without grades the first passage is the positive, and the others are not.
+        grades = example["scores"] or [1.0, *[0.0] * (len(example["passages"]) - 1)]
+        judged = dict(zip(example["passages"], grades, strict=False))
+        asked = Asked(row, example["task"], example["query"], judged, example["group"])
+        if example["kind"] == "sts" and example["scores"]:
+            made.pairs.append(asked)
+        elif example["kind"] == "retrieval" and max(judged.values(), default=0) > 0:
+            made.queries.append(asked)
+        elif example["kind"] in ("classification", "clustering") and not judged and asked.group >= 0:
+            (made.classes if example["kind"] == "classification" else made.clusters).append(asked)
+        else:
+            rule = "no positive" if example["kind"] == "retrieval" else f"kind {example['kind']}"
+            made.dropped[rule] = made.dropped.get(rule, 0) + 1
+    if not made.asked:
+        raise Refused(f"{name} holds nothing to measure on: {made.dropped}. Read it with `benchmark: true`.")
+    for task, pairs in _by_task(made.pairs).items():
+        if len({score for pair in pairs for score in pair.judged.values()}) < 2:
+            raise Refused(f"{name}: all pairs of {task!r} have one score, so nothing can be ranked. Take them out.")
+    for told in (made.classes, made.clusters):
+        told[:] = _told_apart(told, name, made.dropped)
+    return made
+
+
+def _told_apart(texts: list[Asked], name: str, dropped: dict[str, int]) -> list[Asked]:
+    """The texts that share their class with another."""
+    kept: list[Asked] = []
+    for task, held in _by_task(texts).items():
+        groups = np.array([text.group for text in held])
+        common = np.isin(groups, [group for group in set(groups.tolist()) if (groups == group).sum() > 1])
+        if len(set(groups[common].tolist())) < 2:
+            raise Refused(f"{name}: fewer than two classes of {task!r} have two texts. Take them out, or add others.")
+        if alone := int((~common).sum()):
+            dropped["only text of its class"] = dropped.get("only text of its class", 0) + alone
+        kept += [text for text, is_common in zip(held, common, strict=True) if is_common]
+    return kept
+
+
+def _by_task(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
+    found: dict[str, list[Asked]] = {}
+    for each in asked:
+        found.setdefault(each.task, []).append(each)
+    return found
+
+
+def answers(
+    model: Embedder, benchmark: Benchmark, depth: int, seed: int, runtime: Runtime, bar: console.Bar
+) -> tuple[Values, float | None]:
+    """What a model gets on the benchmark, and the passages it embeds each second.
+
+    Args:
+        model: It.
+        benchmark: What it is asked.
+        depth: Passages retrieved for each query.
+        seed: Of the few texts of a class that are told, and of the first middles of clusters.
+        runtime: How fast.
+        bar: Shows how far it is.
+    """
+
+    def embed(texts: Sequence[str], tasks: Sequence[str] | None) -> Float[np.ndarray, "texts dim"]:
+        rows = model.tokenize(texts, tasks)
+        return encode.vectors(model, rows, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
+
+    def read(asked: Sequence[Asked]) -> Float[np.ndarray, "texts dim"]:
+        return embed([each.text for each in asked], [each.task for each in asked])
+
+    values: Values = {}
+    speed = None
+    if queries := benchmark.queries:
+        began = time.perf_counter()
+        passages = embed(benchmark.passages, None)
+        speed = round(len(passages) / (time.perf_counter() - began), 1)
+        rows, _ = search.top_k(read(queries), passages, min(depth, len(passages)))
+        found = metrics.retrieval(rows, [query.judged for query in queries], depth)
+        values |= {measure: (queries, column.tolist()) for measure, column in found.items()}
+    if pairs := benchmark.pairs:
+        others = [benchmark.passages[next(iter(pair.judged))] for pair in pairs]
+        values[COSINE] = pairs, (read(pairs) * embed(others, [pair.task for pair in pairs])).sum(1).tolist()
+    for measure, texts in ((ACCURACY, benchmark.classes), (CLUSTER, benchmark.clusters)):
+        judge = metrics.few_shot if measure == ACCURACY else metrics.clusters
+        for task in _by_task(texts).values():
+            told, found_of = values.setdefault(measure, ([], []))
+            told += task
+            found_of += judge(read(task), _classes(task), seed).tolist()
+    return values, speed
+
+
+def words(benchmark: Benchmark, depth: int) -> Values:
+    """What BM25 gets; a passage that shares no word with the query counts as not found."""
+    asked = [query.text for query in benchmark.queries]
+    rows, scores = search.lexical(asked, benchmark.passages, min(depth, len(benchmark.passages)))
+    found = metrics.retrieval(np.where(scores > 0, rows, -1), [query.judged for query in benchmark.queries], depth)
+    return {measure: (benchmark.queries, column.tolist()) for measure, column in found.items()}
+
+
+def _classes(asked: Sequence[Asked]) -> Int[np.ndarray, "texts"]:
+    """The class of each, counted from 0."""
+    numbers: Int[np.ndarray, texts] = np.unique([each.group for each in asked], return_inverse=True)[1]
+    return numbers
+
+
+def bootstraps(
+    columns: Mapping[str, Mapping[str, Float[np.ndarray, "asked"]]], benchmark: Benchmark, resamples: int, seed: int
+) -> dict[str, Bootstrap]:
+    """Every measure of every model, drawn again; nDCG@10 first where there is retrieval.
+
+    Spearman, accuracy and V-measure are means over tasks, as in MTEB.
+
+    Args:
+        columns: By measure and model, what came out for each who was asked, in the order of `answers`.
+        benchmark: What was asked.
+        resamples: How often.
+        seed: Of the draws.
+    """
+    apart = (COSINE, ACCURACY, CLUSTER)
+    held = {name: metrics.bootstrap(models, resamples, seed) for name, models in columns.items() if name not in apart}
+    for measure, kept, asked in (
+        (SPEARMAN, COSINE, benchmark.pairs),
+        (ACCURACY, ACCURACY, benchmark.classes),
+        (V_MEASURE, CLUSTER, benchmark.clusters),
+    ):
+        if kept in columns:
+            held[measure] = metrics.average(_tasks(measure, columns[kept], asked, resamples, seed))
+    return held
+
+
+def _tasks(
+    measure: str,
+    columns: Mapping[str, Float[np.ndarray, "asked"]],
+    asked: Sequence[Asked],
+    resamples: int,
+    seed: int,
+) -> list[Bootstrap]:
+    """A measure on each task."""
+    parts, names = [], np.array([each.task for each in asked])
+    for number, (task, held) in enumerate(_by_task(asked).items()):
+        found = {model: column[names == task] for model, column in columns.items()}
+        if measure == SPEARMAN:
+            scores = np.array([next(iter(pair.judged.values())) for pair in held])
+            parts.append(metrics.bootstrap_spearman(found, scores, resamples, seed + number))
+        elif measure == V_MEASURE:
+            parts.append(metrics.bootstrap_v_measure(found, _classes(held), resamples, seed + number))
+        else:
+            parts.append(metrics.bootstrap(found, resamples, seed + number))
+    return parts
