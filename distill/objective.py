@@ -45,6 +45,9 @@ class Objective:
     """Weight of CoSENT over pairs with a score (read with `benchmark: true`): alike pairs above less alike ones."""
     spread: float = 0.0
     """Weight of the spread-out regulariser (EmbeddingGemma): squared cosines of different queries, and of passages."""
+    widths: tuple[int, ...] = ()
+    """Shorter vectors, so many first numbers of the whole, on which the losses but `regression` are taken too, each as
+    much as on the whole (Matryoshka, arXiv 2205.13147)."""
 
     def needs(self, what: str) -> list[str]:
         """The losses that have a weight and need this (`LOSSES`)."""

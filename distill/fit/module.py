@@ -80,12 +80,24 @@ class Training(lightning.LightningModule):
         told = self.objective
         texts = self._vectors(batch.texts)
         queries = None if batch.queries is None else self._vectors(batch.queries)
-        found: dict[str, Tensor] = {}
-        if queries is not None:
-            found |= self._compared(queries, texts, batch)
+        found = self._losses(texts, queries, batch)
+        if told.widths:
+            shorter = [
+                self._losses(_cut(texts, width), None if queries is None else _cut(queries, width), batch)
+                for width in told.widths
+            ]
+            for name in found.keys() - set(MEASURES):
+                found[name] = torch.stack([found[name], *(parts[name] for parts in shorter)]).mean()
         if told.regression:
             found["regression"] = self._regression(texts, queries, batch)
-        if told.spread:
+        return found
+
+    def _losses(
+        self, texts: Float[Tensor, "texts dim"], queries: Float[Tensor, "queries dim"] | None, batch: Batch
+    ) -> dict[str, Tensor]:
+        """The losses that are of vectors of any width."""
+        found = {} if queries is None else self._compared(queries, texts, batch)
+        if self.objective.spread:
             found["spread"] = losses.spread(texts) + (0.0 if queries is None else losses.spread(queries))
         return found
 
@@ -217,6 +229,11 @@ class Training(lightning.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Lightning does not look into our dataclass."""
         return batch.to(device)
+
+
+def _cut(vectors: Float[Tensor, "texts dim"], width: int) -> Float[Tensor, "texts width"]:
+    """The first numbers of each vector as a unit vector."""
+    return nn.functional.normalize(vectors[:, :width], dim=-1)
 
 
 def own(batch: Batch) -> Tensor:

@@ -53,6 +53,8 @@ def _check(
         raise Refused("kl, cosent, by_task and balance are of examples, and there are none. Leave them out.")
     if vectors and not objective.needs("vectors"):
         raise Refused("vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
+    if objective.widths and not (examples or objective.spread):
+        raise Refused("objective.widths are of losses beside `regression`, and there are none. Leave them out.")
     if examples and queries:
         raise Refused("queries are those of the examples here. Leave `queries` out, or `examples`.")
     if kinds and not examples:
@@ -109,6 +111,10 @@ def train(
     if len(teachers) > 1:
         raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
     embedder = models.embedder(model)
+    if wrong := [width for width in objective.widths if not 1 <= width < embedder.dim]:
+        raise Refused(
+            f"train: objective.widths: {wrong[0]}; needed: from 1 to {embedder.dim - 1}, for the model's is whole."
+        )
     batches: ExampleBatches | TextBatches
     if examples:
         listed, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, out)

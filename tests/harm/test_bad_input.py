@@ -69,7 +69,7 @@ FILES = {
         train("objective: {widhts: 1}"),
         "{file}:8: step 'e' (train): objective: Objective has no argument 'widhts'. There are: contrastive, kl, "
         "regression, temperature, student_temperature, teacher_temperature, in_batch, "
-        "same_tower, margin, hardness, learn_temperature, cosent, spread.",
+        "same_tower, margin, hardness, learn_temperature, cosent, spread, widths.",
     ),
     "an unknown key of all steps": (
         "runtime: {precison: fp32}\n" + steps(CORPUS),

@@ -254,7 +254,11 @@ def test_only_the_kinds_that_are_named_are_trained_on(
     wanted = {asked(row) for row in rows if row["kind"] in ("classification", "sts")}
     assert 0 < len(wanted) < len(rows)
     assert facts["examples"] == len(wanted)
-    assert facts["dropped"] == {"another kind": len(rows) - len(wanted), "nothing to compare with": 0, "given with negatives elsewhere": 0}
+    assert facts["dropped"] == {
+        "another kind": len(rows) - len(wanted),
+        "nothing to compare with": 0,
+        "given with negatives elsewhere": 0,
+    }
     read = {query for batch in epoch(given[0]) if batch.queries is not None for query in said(batch.queries)}
     assert read <= wanted
     assert len(read) == len(wanted) - len(wanted) % SHORT.queries
@@ -431,6 +435,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "queries of a batch that does not count": (
         {"examples": ("corpus",), "objective": Objective(same_tower=True, in_batch=False)},
         r"^train: objective\.same_tower takes queries of the batch",
+    ),
+    "widths of a loss that has one": (
+        {"vectors": ("vectors",), "objective": replace(REGRESSION, widths=(4,))},
+        r"^train: objective\.widths are of losses beside `regression`",
+    ),
+    "a width that is the whole": (
+        {"examples": ("corpus",), "objective": Objective(widths=(4, 6))},
+        r"^train: objective\.widths: 6; needed: from 1 to 5",
     ),
     "a share of examples that are not there": (
         {"vectors": ("vectors",), "objective": REGRESSION, "schedule": replace(SHORT, balance=0.5)},

@@ -24,6 +24,7 @@ OBJECTIVES = {
     "regression": Objective(contrastive=0, regression=1),
     "cosent": Objective(contrastive=0, cosent=1),
     "spread": Objective(spread=0.5),
+    "shorter vectors": Objective(kl=1, teacher_temperature=0.1, regression=1, spread=0.1, widths=(4, 7)),
     "all": Objective(kl=1, teacher_temperature=0.1, regression=1, cosent=0.3, spread=0.1, same_tower=True, margin=0.1),
 }
 
@@ -139,6 +140,31 @@ def test_other_queries_count_as_negatives(model: Encoder, batch: Batch) -> None:
         logits = torch.stack([queries[row] @ column for column in columns]) / 0.5
         rows.append(logits.logsumexp(0) - queries[row] @ texts[batch.listed[row, 0]] / 0.5)
     torch.testing.assert_close(found, torch.stack(rows).mean())
+    model.train()
+
+
+def test_shorter_vectors_are_unit_vectors_and_count_as_much_as_the_whole(model: Encoder, batch: Batch) -> None:
+    """Harm: a vector that is cut when it is used was trained uncut, or at another length."""
+    model.eval()
+    queries, texts = model(batch.queries).detach(), model(batch.texts).detach()
+    assert batch.listed is not None and batch.allowed is not None
+    positive, rows = batch.listed[:6, 0], range(6)
+    naive = []
+    for width in (model.dim, 5, 9):
+        total = 0.0
+        for row in rows:
+            short = [vector[:width] / vector[:width].norm() for vector in (queries[row], *texts)]
+            logits = torch.stack([short[0] @ text / 0.5 for text in short[1:]])
+            kept = [at for at in range(TEXTS) if batch.allowed[row, at] or at == positive[row]]
+            total += float(logits[kept].logsumexp(0) - logits[positive[row]])
+        naive.append(total / 6)
+    training = fit.Training(model, Objective(temperature=0.5, widths=(5, 9)), SCHEDULE).eval()
+    with torch.no_grad():
+        found = training.parts(batch)
+        whole = fit.Training(model, Objective(temperature=0.5), SCHEDULE).eval().parts(batch)
+    assert float(found["contrastive"]) == pytest.approx(np.mean(naive), rel=1e-4)
+    assert float(whole["contrastive"]) == pytest.approx(naive[0], rel=1e-4)
+    assert found["accuracy"] == whole["accuracy"]
     model.train()
 
 
