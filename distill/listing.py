@@ -37,6 +37,8 @@ class Listing:
     """Row of each distinct passage; those read bare come first."""
     passage_task: list[str]
     """The task of each passage that is read as a query."""
+    passage_mark: list[str]
+    """What each of those begins with: the number that it shares with its query, or nothing."""
     bare: int
     """How many distinct passages are read bare."""
     dropped: dict[str, int]
@@ -51,6 +53,7 @@ def read(
     *,
     in_batch: bool | Literal["all"],
     graded: bool = False,
+    unique_ids: bool = False,
 ) -> Listing:
     """Flatten examples.
 
@@ -64,6 +67,7 @@ def read(
         kinds: Kinds of example that are used; all if empty.
         in_batch: May the batch give negatives, where the row allows it? `all`: everywhere, and classes do not count.
         graded: Can a passage that stands alone with its score be compared with other such?
+        unique_ids: Do texts of a class and what they are listed with begin with numbers of their own?
 
     Raises:
         Refused: A row number lies outside the passages table, or a list has scores for only some passages.
@@ -75,7 +79,8 @@ def read(
     check_rows(" and ".join(names), flat, passages)
     kind = np.asarray(table["kind"].to_pylist(), dtype=object)
     of_kind = np.isin(kind, list(kinds)) if kinds else np.ones(len(table), bool)
-    free = (table["in_batch"].to_numpy() & bool(in_batch)) | (in_batch == "all")
+    marked = table["symmetric"].to_numpy() & (table["group"].to_numpy() >= 0) & unique_ids
+    free = ((table["in_batch"].to_numpy() | marked) & bool(in_batch)) | (in_batch == "all")
     useful = (lengths > 1) | (free & (lengths > 0))
     if graded:
         useful |= (lengths == 1) & (_lengths(table["scores"]) == 1)
@@ -86,24 +91,28 @@ def read(
     chosen = table.select(["query", "task"]).take(pa.array(rows))
     query, task = texts(chosen["query"]), texts(chosen["task"])
     numbers, task_names = _numbered(task)
-    symmetric = table["symmetric"].to_numpy()[rows]
-    read_as = np.repeat(np.where(symmetric, numbers + 1, 0), lengths[rows])
+    symmetric, marks = table["symmetric"].to_numpy()[rows], np.where(marked[rows], np.arange(1, len(rows) + 1), 0)
+    ways = len(task_names) + 1  # in which a passage is read: bare, or with a task; and that again with each number
+    read_as = np.repeat(marks * ways + np.where(symmetric, numbers + 1, 0), lengths[rows])
     distinct, lists = np.unique(read_as * passages + flat[listed], return_inverse=True)
     bare = int(np.searchsorted(distinct, passages))
+    mark_of, task_of = np.divmod(distinct[bare:] // passages, ways)
+    group = table["group"].to_numpy()[rows]
     return Listing(
-        query=query,
+        query=[_mark(number) + text for number, text in zip(marks.tolist(), query, strict=True)],
         task=task,
         lists=lists,
         starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows])]),
         scores=_scores(" and ".join(names), table, lengths, rows),
         in_batch=free[rows],
-        group=np.full(len(rows), -1) if in_batch == "all" else _groups(table["group"].to_numpy()[rows], source[rows]),
-        same=_asked(chosen),
+        group=_groups(np.where((marks > 0) | (in_batch == "all"), -1, group), source[rows]),
+        same=np.where(marks > 0, len(rows) + marks, _asked(chosen)),
         origin=table["origin"].to_numpy()[rows],
         artifact=source[rows],
         mixed=np.unique(source[rows] * (len(task_names) + 1) + numbers, return_inverse=True)[1],
         passage_row=distinct % passages,
-        passage_task=[task_names[number] for number in distinct[bare:] // passages - 1],
+        passage_task=[task_names[number - 1] for number in task_of],
+        passage_mark=[_mark(number) for number in mark_of.tolist()],
         bare=bare,
         dropped={
             "another kind": int((~of_kind).sum()),
@@ -111,6 +120,10 @@ def read(
             "given with negatives elsewhere": int(twins.sum()),
         },
     )
+
+
+def _mark(number: int) -> str:
+    return f"{number}: " if number else ""
 
 
 def _asked(table: pa.Table) -> Int[np.ndarray, "rows"]:

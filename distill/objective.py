@@ -32,6 +32,9 @@ class Objective:
     in_batch: bool | Literal["all"] = True
     """May passages of batch-mates be negatives, where the row allows it? NV-Embed: in stage 1 only. `all`: whatever the
     row and its class say, which NV-Embed measured and found to cost classification the most."""
+    unique_ids: bool = False
+    """Whether a labelled text and the texts it is listed with begin with a number of their own, so that batch-mates of
+    its class can be told from them and all of the batch may be negatives (Gecko, arXiv 2403.20327, section 3)."""
     same_tower: bool = False
     """May batch-mates' queries be negatives of a query too, where the row allows it? Gecko: yes."""
     margin: float | None = None

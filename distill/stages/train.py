@@ -44,11 +44,13 @@ def _check(
     if not objective.needs("vectors") and not (examples and compared):
         losses = " or ".join(f"`{name}`" for name, needed in LOSSES.items() if needed in ("examples", "scores"))
         raise Refused(f"nothing to minimise. Give `regression` a weight in objective; with examples, {losses}.")
-    told = {name: getattr(objective, name) for name in ("same_tower", "margin", "hardness", "learn_temperature")}
+    names = ("same_tower", "unique_ids", "margin", "hardness", "learn_temperature")
+    told = {name: getattr(objective, name) for name in names}
     if idle := [name for name, value in told.items() if value] if not (examples and objective.contrastive) else []:
         raise Refused(f"objective.{idle[0]} is of `contrastive`, which needs a weight and examples. Leave it out.")
-    if objective.same_tower and not objective.in_batch:
-        raise Refused("objective.same_tower takes queries of the batch, and in_batch is false. Leave one out.")
+    for name, why in (("same_tower", "takes queries"), ("unique_ids", "tells apart what is")):
+        if getattr(objective, name) and not objective.in_batch:
+            raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")
     if not examples and (objective.needs("scores") or schedule.by_task or schedule.balance != 1):
         raise Refused("kl, cosent, by_task and balance are of examples, and there are none. Leave them out.")
     if vectors and not objective.needs("vectors"):
@@ -200,6 +202,7 @@ def _examples(
         kinds,
         in_batch=objective.in_batch,
         graded=bool(objective.cosent),
+        unique_ids=objective.unique_ids,
     )
     if rows.scores is None and (needing := objective.needs("scores")):
         raise Refused(
@@ -243,11 +246,9 @@ def _listed_texts(corpus: "pa.Table", rows: "Listing") -> Iterator["Texts"]:
     for start in range(0, rows.bare, CHUNK):
         yield tables.passage_texts(corpus, rows.passage_row[start : min(start + CHUNK, rows.bare)]), None
     for start in range(rows.bare, len(rows.passage_row), CHUNK):
-        end = start + CHUNK
-        yield (
-            tables.passage_texts(corpus, rows.passage_row[start:end]),
-            rows.passage_task[start - rows.bare : end - rows.bare],
-        )
+        part = slice(start - rows.bare, start - rows.bare + CHUNK)
+        texts = tables.passage_texts(corpus, rows.passage_row[start : start + CHUNK])
+        yield [mark + text for mark, text in zip(rows.passage_mark[part], texts, strict=True)], rows.passage_task[part]
 
 
 def _name(table: str, folder: Path) -> str:

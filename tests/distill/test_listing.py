@@ -107,6 +107,34 @@ def test_a_query_that_is_listed_with_negatives_is_not_read_bare_too() -> None:
     assert read(corpus).dropped["given with negatives elsewhere"] == 0
 
 
+def test_a_number_tells_texts_of_one_class_apart() -> None:
+    """Harm: with numbers, a batch-mate's texts of the same class are negatives that nobody can tell."""
+    rows = [
+        example([1, 2], query="a", task="t", symmetric=True, in_batch=False, group=7),
+        example([2, 3], query="b", task="t", symmetric=True, in_batch=False, group=7),
+        example([1, 3], query="c", task="u"),
+        example([4, 5], query="d", task="t", in_batch=False, group=8),
+    ]
+    found = listing.read([table(*rows)], ["examples_0"], PASSAGES, (), in_batch=True, unique_ids=True)
+    assert found.query == ["1: a", "2: b", "c", "d"]
+    assert found.in_batch.tolist() == [True, True, True, False]
+    assert found.group.tolist()[:3] == [-1, -1, -1] and found.group[3] >= 0
+    marks = [""] * found.bare + found.passage_mark
+    read_with = [
+        [(marks[number], *read_as) for number, read_as in zip(numbers, given, strict=True)]
+        for numbers, given in zip(np.split(found.lists, found.starts[1:-1]), listed(found), strict=True)
+    ]
+    assert read_with == [
+        [("1: ", 1, "t"), ("1: ", 2, "t")],
+        [("2: ", 2, "t"), ("2: ", 3, "t")],
+        [("", 1, None), ("", 3, None)],
+        [("", 4, None), ("", 5, None)],
+    ]  # fmt: skip
+    assert len(set(found.same.tolist())) == 4
+    plain = read(table(*rows))
+    assert plain.query == ["a", "b", "c", "d"] and plain.in_batch.tolist() == [False, False, True, False]
+
+
 def test_the_whole_batch_counts_where_all_is_said() -> None:
     """Harm: NV-Embed's ablation is measured with the masks that it did not have."""
     rows = [example([1, 2], in_batch=False, group=3), example([4], in_batch=False, group=3), example([5])]

@@ -66,10 +66,10 @@ FILES = {
         "{file}:8: step 'e' (train): objective: Objective has no argument 'regresion'. Did you mean 'regression'?",
     ),
     "an unknown key inside that is like none": (
-        train("objective: {widhts: 1}"),
-        "{file}:8: step 'e' (train): objective: Objective has no argument 'widhts'. There are: contrastive, kl, "
+        train("objective: {zorn: 1}"),
+        "{file}:8: step 'e' (train): objective: Objective has no argument 'zorn'. There are: contrastive, kl, "
         "regression, temperature, student_temperature, teacher_temperature, in_batch, "
-        "same_tower, margin, hardness, learn_temperature, cosent, spread, widths.",
+        "unique_ids, same_tower, margin, hardness, learn_temperature, cosent, spread, widths.",
     ),
     "an unknown key of all steps": (
         "runtime: {precison: fp32}\n" + steps(CORPUS),
