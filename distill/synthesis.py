@@ -180,6 +180,20 @@ def parse(written: str, group: Group) -> Record | None:
     return record if all(record[: 1 + len(names)]) else None
 
 
+def usable(written: Sequence[str], group: Group) -> tuple[list[tuple[int, Record]], dict[str, int]]:
+    """The answers that hold a record, with their numbers; and how many each rule dropped."""
+    kept: list[tuple[int, Record]] = []
+    dropped = dict.fromkeys(RULES, 0)
+    for number, text in enumerate(written):
+        record = parse(text, group)
+        rule = fault(record, group) if record else "unparsable"
+        if record and not rule:
+            kept.append((number, record))
+        else:
+            dropped[rule or "unparsable"] += 1
+    return kept, dropped
+
+
 def fault(record: Record, group: Group) -> str | None:
     """The first rule that a record breaks, apart from those that need other records."""
     shape = SHAPES[group]

@@ -115,22 +115,26 @@ class Tabular(Reader):
         for at, record in self.records():
             if absent := [column for column in self.where if column not in record]:
                 raise Refused(f"{at}: where: no column {absent[0]!r}; there are: {', '.join(map(str, record))}.")
-            if all(str(record[column]) == value for column, value in self.where.items()):
+            if all(_said(record[column]) == value for column, value in self.where.items()):
                 yield at, record
 
     def _premises(self, rows: Iterator[tuple[int, Record]]) -> Iterator[Retrieval]:
         """Each premise that entails something, once, with all that it entails and all that contradicts it."""
         held: dict[str, tuple[str, list[Passage], list[Passage]]] = {}
+        labels = set()
         for number, (at, record) in rows:
             self._check(at, record)
             label = str(record[self.column("label")]).strip().lower()
             if label not in (*ENTAILED, *NEUTRAL, *OPPOSED):
                 raise Refused(f"{at}: label {label!r:.40}. Needed: entailment, neutral or contradiction (0, 1, 2).")
+            labels.add(label)
             _, entailed, opposed = held.setdefault(self._text(at, record, "premise"), (at, [], []))
             if label not in NEUTRAL:
                 (entailed if label in ENTAILED else opposed).append(
                     self._passage(at, str(number), self._text(at, record, "hypothesis"))
                 )
+        if labels == {"0", "1"}:  # in three-way sets 1 is neutral; in two-way sets it is the opposite of 0
+            raise Refused(f"{self.source}: only the labels 0 and 1. Write entailment and not_entailment, or neutral.")
         for premise, (at, entailed, opposed) in held.items():
             if entailed:
                 yield Retrieval(self.task, premise, tuple(entailed), tuple(opposed), (), at)
@@ -203,6 +207,11 @@ class Tabular(Reader):
         if not 0 <= score <= 1:
             raise Refused(f"{at}: score {value!r:.40}. Needed: a number from 0 to {self.scale} (see scale).")
         return score
+
+
+def _said(value: object) -> str:
+    """A value as it would be written in a config."""
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)

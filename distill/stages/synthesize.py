@@ -116,9 +116,8 @@ def _thinker(
         written = writer.complete(asked, shared=shared, stop="\n\n", seed=seed * 1_000_003 + part, **sampled)  # type: ignore[arg-type]
         read = [synthesis.tasks(text) for text in written]
         found = [(group, task) for group, (held, _) in zip(groups, read, strict=True) for task in held]
-        columns = {"group": [group for group, _ in found], "task": [task for _, task in found]}
         note = {"model": writer.name, "dropped": summed(dropped for _, dropped in read)}
-        tables.write(out / "tasks", tables.TASKS, columns, part=part, note=note)
+        tables.write(out / "tasks", tables.TASKS, _table(tables.TASKS, found), part=part, note=note)
         bar.step(len(groups), f"{len(found)} tasks")
 
     return do
@@ -164,28 +163,25 @@ def _writer(
         random = np.random.default_rng((seed, part, 1))
         rows = range(part * part_rows, min(limit, (part + 1) * part_rows))
         kept: list[tuple[str, ...]] = []
-        dropped = dict.fromkeys(synthesis.RULES, 0)
+        dropped = []
         for number, group in enumerate(groups):
             count = sum(row % len(groups) == number for row in rows)
             tasks = [str(task) for task in random.choice(thought[group], count)]
             asked = [synthesis.ask(group, task, languages, words, random) for task in tasks]
             prompt, own = SHAPES[group].prompt, (seed * 1_000_003 + part) * len(SHAPES) + number
             written = writer.complete(asked, shared=prompt.shared, stop="\n\n", seed=own, **sampled) if asked else []  # type: ignore[arg-type]
-            for task, text in zip(tasks, written, strict=True):
-                record = synthesis.parse(text, group)
-                rule = synthesis.fault(record, group) if record else "unparsable"
-                if record and not rule:
-                    kept.append((group, task, *record))
-                else:
-                    dropped[rule or "unparsable"] += 1
-        columns = dict(zip(tables.RECORDS.names, map(list, zip(*kept, strict=True)), strict=True)) if kept else {}
-        columns = columns or {name: [] for name in tables.RECORDS.names}
-        tables.write(
-            out / "drafts", tables.RECORDS, columns, part=part, note={"dropped": dropped, "model": writer.name}
-        )
+            found, faults = synthesis.usable(written, group)
+            kept += [(group, tasks[at], *record) for at, record in found]
+            dropped.append(faults)
+        note = {"dropped": summed(dropped), "model": writer.name}
+        tables.write(out / "drafts", tables.RECORDS, _table(tables.RECORDS, kept), part=part, note=note)
         bar.step(len(rows), f"{len(kept)} of {len(rows)} usable")
 
     return do
+
+
+def _table(schema: pa.Schema, rows: Sequence[Sequence[str]]) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
 
 
 def _deduplicated(out: Path) -> tuple[dict[str, int], int]:

@@ -674,6 +674,11 @@ def test_only_the_rows_that_are_asked_for(tmp_path: Path, form: str) -> None:
     found = list(reader(**common, where={"split": "train"}).read())
     assert [row.passage.text for row in found] == ["text 0", "text 3", "text 6"]
     assert len(list(reader(**common, where={"split": "test", "label": "1"}, limit=2).read())) == 2
+    if form == "jsonl":
+        kept = [{"text": "kept", "label": 1, "split": True}, {"text": "not", "label": 1, "split": None}]
+        lines(tmp_path / "a.jsonl", *kept)
+        for value, text in (("true", "kept"), ("", "not")):
+            assert [row.passage.text for row in reader(**common, where={"split": value}).read()] == [text]
     assert "where: no column 'spilt'; there are: text" in refused(reader(**common, where={"spilt": "train"}))
 
 
@@ -685,6 +690,9 @@ def test_premises_with_what_they_entail_and_what_contradicts_them(tmp_path: Path
     rows = list(JSONL(path=tmp_path / "a.jsonl", kind="nli", task="t").read())
     found = [(row.query, [p.text for p in row.positives], [p.text for p in row.negatives], row.grades) for row in rows]
     assert found == [("a", ["b", "e"], ["c"], ())]
+    lines(tmp_path / "a.jsonl", *({"premise": p, "hypothesis": "h", "label": n} for p, n in (("a", 0), ("b", 1))))
+    said = refused(JSONL(path=tmp_path / "a.jsonl", kind="nli", task="t"))
+    assert "only the labels 0 and 1. Write entailment and not_entailment, or neutral." in said
     lines(tmp_path / "a.jsonl", {"premise": "a", "hypothesis": "b", "label": "yes"})
     assert "label 'yes'. Needed: entailment, neutral or contradiction" in refused(
         JSONL(path=tmp_path / "a.jsonl", kind="nli", task="t")
