@@ -215,12 +215,17 @@ def _entropy(counts: Int[np.ndarray, "*shape"]) -> float:
 def bootstrap_v_measure(
     found: Mapping[str, Float[np.ndarray, "texts"]], classes: Int[np.ndarray, "texts"], resamples: int, seed: int
 ) -> Bootstrap:
-    """The V-measure of each model's clusters, which are made once of all texts."""
+    """The V-measure of each model's clusters, which are made once of all texts.
+
+    Texts that are drawn twice look like structure: a resample has a higher V-measure than its sample. What is drawn is
+    therefore moved by a constant, so that its mean is the value.
+    """
     columns = [column.astype(np.int64) for column in found.values()]
     drawn = [
         [v_measure(column[rows], classes[rows]) for column in columns] for rows in draws(len(classes), resamples, seed)
     ]
-    return Bootstrap(tuple(found), np.array([v_measure(column, classes) for column in columns]), np.array(drawn))
+    value, found_of = np.array([v_measure(column, classes) for column in columns]), np.array(drawn)
+    return Bootstrap(tuple(found), value, found_of - found_of.mean(0) + value)
 
 
 def average(parts: Sequence[Bootstrap]) -> Bootstrap:

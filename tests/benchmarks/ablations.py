@@ -52,7 +52,9 @@ def main() -> None:
         cells = [_values([measures[name].get(model) for measures in held]) for name in MEASURES]
         print(f"| {model} | {' | '.join(cells)} |")
     print(
-        "\n| difference in points | measure | paper | ours | " + " | ".join(f"seed {i + 1}" for i in range(len(held)))
+        "\n| difference in points | measure | paper | ours | "
+        + " | ".join(f"seed {i + 1}" for i in range(len(held)))
+        + " |"
     )
     print("|---|---|---|---|" + "---|" * len(held))
     for (one, other, where), (better, worse, paper) in COMPARED.items():

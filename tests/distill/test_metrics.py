@@ -163,6 +163,24 @@ def test_v_measure_equals_the_librarys() -> None:
     assert drawn.drawn[:, 0].tolist() == pytest.approx([1.0] * 20)
 
 
+def test_the_interval_of_a_v_measure_holds_it_and_covers_the_truth() -> None:
+    """Harm: resampled clusters look better than the clusters, and the interval lies above its own value."""
+    generator = np.random.default_rng(0)
+    classes = generator.integers(0, 10, 40_000)
+    right = generator.random(40_000) < 0.5
+    found = np.where(right, classes, generator.integers(0, 10, 40_000))
+    held, widths = 0, []
+    for _ in range(60):
+        rows = generator.integers(0, 40_000, 400)
+        interval = metrics.bootstrap_v_measure({"m": found[rows].astype(float)}, classes[rows], 200, 1).mean("m")
+        assert interval.low < interval.value < interval.high
+        biased = metrics.v_measure(found, classes) + 81 / (2 * 400 * np.log(10))  # of a small sample; Miller, 1955
+        held += interval.low < biased < interval.high
+        widths.append(interval.high - interval.low)
+    assert held >= 50
+    assert np.mean(widths) < 0.12
+
+
 def test_what_is_told_of_a_class_is_not_asked() -> None:
     """Harm: a text's own class is among what the regression has learned, and every model is perfect."""
     generator = np.random.default_rng(0)
