@@ -107,7 +107,10 @@ def _told_apart(texts: list[Asked], name: str, dropped: dict[str, int]) -> list[
         groups = np.array([text.group for text in held])
         common = np.isin(groups, [group for group in set(groups.tolist()) if (groups == group).sum() > 1])
         if len(set(groups[common].tolist())) < 2:
-            raise Refused(f"{name}: fewer than two classes of {task!r} have two texts. Take them out, or add others.")
+            raise Refused(
+                f"{name}: {len(held)} texts of {len(set(groups.tolist()))} classes of {task!r}; needed: at least two "
+                "classes of two texts. Take them out, or add others."
+            )
         if alone := int((~common).sum()):
             dropped["only text of its class"] = dropped.get("only text of its class", 0) + alone
         kept += [text for text, is_common in zip(held, common, strict=True) if is_common]
@@ -137,7 +140,10 @@ def answers(
 
     def embed(texts: Sequence[str], tasks: Sequence[str] | None) -> Float[np.ndarray, "texts dim"]:
         rows = model.tokenize(texts, tasks)
-        return encode.vectors(model, rows, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
+        made = encode.vectors(model, rows, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
+        if not np.isfinite(made).all():
+            raise Refused("a vector is not finite. Look at the model, or say runtime: {precision: fp32}.")
+        return made
 
     def read(asked: Sequence[Asked]) -> Float[np.ndarray, "texts dim"]:
         return embed([each.text for each in asked], [each.task for each in asked])

@@ -192,7 +192,7 @@ def cautions(metrics: Metrics, students: Sequence[str]) -> list[str]:
 def warning(metrics: Metrics) -> str:
     """Why a benchmark can hardly tell models apart; empty of one that can."""
     measured, why = metrics["measures"][metrics["main"]], []
-    if (metrics["queries"] or metrics["pairs"]) < FEW_QUERIES:
+    if metrics[_what(metrics)] < FEW_QUERIES:
         why.append(f"{_asked(metrics)} (fewer than {FEW_QUERIES})")
     if metrics["queries"] and metrics["passages"] < FEW_PASSAGES:
         why.append(f"{metrics['passages']:,} passages (fewer than {FEW_PASSAGES})")
@@ -204,7 +204,13 @@ def warning(metrics: Metrics) -> str:
 
 
 def _asked(metrics: Metrics) -> str:
-    return f"{metrics['queries'] or metrics['pairs']:,} {'queries' if metrics['queries'] else 'pairs'}"
+    what = _what(metrics)
+    return f"{metrics[what]:,} {what}"
+
+
+def _what(metrics: Metrics) -> str:
+    """Of what the main measure is: queries, pairs, or texts of classes."""
+    return next((name for name in ("queries", "pairs") if metrics[name]), "texts")
 
 
 def _taught(metrics: Metrics, students: Sequence[str]) -> str | None:

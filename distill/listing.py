@@ -80,11 +80,12 @@ def read(
     kind = np.asarray(table["kind"].to_pylist(), dtype=object)
     of_kind = np.isin(kind, list(kinds)) if kinds else np.ones(len(table), bool)
     marked = table["symmetric"].to_numpy() & (table["group"].to_numpy() >= 0) & unique_ids
-    free = ((table["in_batch"].to_numpy() | marked) & bool(in_batch)) | (in_batch == "all")
+    pairs = (lengths == 1) & (_lengths(table["scores"]) == 1) & (kind == "sts")  # alike or not: no positives
+    free = (((table["in_batch"].to_numpy() | marked) & bool(in_batch)) | (in_batch == "all")) & ~pairs
     useful = (lengths > 1) | (free & (lengths > 0))
     if graded:
         useful |= (lengths == 1) & (_lengths(table["scores"]) == 1)
-    twins = _twins(table, of_kind & useful, lengths)
+    twins = _twins(table, flat, of_kind & useful, lengths)
     kept = of_kind & useful & ~twins
     rows = np.flatnonzero(kept)
     listed = np.repeat(kept, lengths)
@@ -132,9 +133,12 @@ def _asked(table: pa.Table) -> Int[np.ndarray, "rows"]:
 
 
 def _twins(
-    table: pa.Table, used: Bool[np.ndarray, "examples"], lengths: Int[np.ndarray, "examples"]
+    table: pa.Table,
+    flat: Int[np.ndarray, "listings"],
+    used: Bool[np.ndarray, "examples"],
+    lengths: Int[np.ndarray, "examples"],
 ) -> Bool[np.ndarray, "examples"]:
-    """Which examples are a positive alone whose query another example lists with hard negatives.
+    """Which examples are a positive alone that another example lists for the query with hard negatives.
 
     Mined pairs and the corpus that they were mined from, named together, would else count such a query twice.
     """
@@ -142,7 +146,8 @@ def _twins(
     found = np.zeros(len(table), bool)
     if bare.any() and (used & (lengths > 1)).any():
         rows = np.flatnonzero(used)
-        same = _asked(table.select(["query", "task"]).take(pa.array(rows)))
+        firsts = flat[(np.cumsum(lengths) - lengths)[rows]]
+        same = _asked(table.select(["query", "task"]).take(pa.array(rows))) * (int(flat.max()) + 1) + firsts
         found[rows] = bare[rows] & np.isin(same, same[lengths[rows] > 1])
     return found
 

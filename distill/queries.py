@@ -1,13 +1,11 @@
 """What a language model wrote for a passage: parsed, and kept only if it is a query."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from distill import prompts
-
-_WORD = re.compile(r"[^\W_]+")
 
 TASK_WORDS = 20
 """The most of a task; those of the prompt's own examples have half as many."""
@@ -85,4 +83,6 @@ def holds(text: str, query: str) -> bool:
 
 def plain(text: str) -> str:
     """The words of a text, whatever the case and punctuation."""
-    return " ".join(_WORD.findall(text.casefold()))
+    # Marks belong to their letter: without its vowel signs a word of Hindi is another word.
+    kept = (letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " " for letter in text.casefold())
+    return " ".join("".join(kept).split())

@@ -15,7 +15,7 @@ Group = Literal["short_long", "long_short", "short_short", "long_long", "sts"]
 TASK_WORDS = 30
 """The most of a task."""
 
-RULES = ("unparsable", "wrong length", "repeats itself", "leaked", "copied", "same twice")
+RULES = ("unparsable", "wrong length", "unfinished", "repeats itself", "leaked", "copied", "same twice")
 """Why a record is dropped, in the order in which that is looked for."""
 
 WORDS = (50, 100, 200, 300, 400, 500)
@@ -23,6 +23,12 @@ WORDS = (50, 100, 200, 300, 400, 500)
 
 LONG = 10
 """Words of a long text at least, whatever was asked for; of a short one at most four times as many."""
+
+ENDS = tuple('.!?")\u2026\u201d\u00bb\u3002\uff01\uff1f\u300d\u0964\u061f')
+"""What the last task of a list, or the last text of a record if it is long, ends with, unless it was cut short."""
+
+LETTERS = 15
+"""Of a text without spaces, as many count as a word at least."""
 
 DRAWN: Mapping[str, Sequence[str]] = {
     "kind": ("extremely long-tail", "long-tail", "common"),
@@ -135,14 +141,17 @@ def brainstorm(group: Group, seed: Sequence[int]) -> str:
 def tasks(written: str) -> tuple[list[str], dict[str, int]]:
     """The tasks in what a model wrote after `brainstorm`, and how many are none, by rule."""
     found: list[str] = []
-    dropped = dict.fromkeys(("wrong length", "leaked"), 0)
-    for piece in written.split("Task:"):
+    dropped = dict.fromkeys(("wrong length", "unfinished", "leaked"), 0)
+    pieces = written.split("Task:")
+    for number, piece in enumerate(pieces):
         lines = piece.strip().splitlines()
         task = " ".join(lines[0].split()) if lines else ""
         if not task:
             continue
         if not 4 <= len(task.split()) <= TASK_WORDS:
             dropped["wrong length"] += 1
+        elif number == len(pieces) - 1 and not task.endswith(ENDS):
+            dropped["unfinished"] += 1
         elif _FIELDS.search(task) or queries.plain(task) in EXAMPLES:
             dropped["leaked"] += 1
         else:
@@ -201,6 +210,8 @@ def fault(record: Record, group: Group) -> str | None:
     given = [(query, shape.query), (positive, shape.passage), *([(negative, shape.passage)] if negative else [])]
     if any(not _length_fits(text, long) for text, long in given):
         return "wrong length"
+    if shape.passage and not (negative or positive).endswith(ENDS):
+        return "unfinished"
     if any(_repeats_itself(text) for text, _ in given):
         return "repeats itself"
     if any(queries.holds(shape.prompt.shared, text) for text, _ in given if len(text.split()) > 3):
@@ -222,5 +233,5 @@ def _repeats_itself(text: str) -> bool:
 
 
 def _length_fits(text: str, long: bool) -> bool:
-    count = len(text.split())
+    count = max(len(text.split()), len(text) // LETTERS)
     return bool(queries.plain(text)) and (count >= LONG if long else count <= 4 * LONG)

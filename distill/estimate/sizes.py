@@ -250,6 +250,8 @@ def _given(plan: Plan, source: readers.Reader) -> tuple[dict[str, float], float]
     if rows == math.inf:
         raise Unknown
     kind = getattr(source, "kind", "passages")
+    if kind in ("classification", "clustering") and getattr(source, "benchmark", False):
+        return {"examples": rows}, each  # no passages: nothing is to find them
     given = {"passages": 2 * rows if kind == "sts" else rows}
     if kind != "passages":
         given["examples"] = rows

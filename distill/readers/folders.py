@@ -136,8 +136,8 @@ class BEIR(Reader):
     licence: str = ""
     """Of the text, as its owner names it."""
     limit: int | None = None
-    """At most so many queries, spread evenly over all, for neighbours are often about one passage; the corpus stays
-    whole. All if None."""
+    """At most so many queries that have a positive, spread evenly over all such, for neighbours are often about one
+    passage; the corpus stays whole. All if None."""
 
     def __post_init__(self) -> None:
         """Refuse what is no folder."""
@@ -161,8 +161,10 @@ class BEIR(Reader):
                 raise Refused(
                     f"{judgements[0][2]}: no query {query!r} in the queries. Take the line out, or add the query."
                 )
-        kept = min(len(asked), self.limit or len(asked))
         names = list(asked)
+        if self.limit is not None:
+            names = [query for query in asked if any(grade > 0 for _, grade, _ in judged[query])]
+        kept = min(len(names), self.limit or len(names))
         for query in (names[place * len(names) // kept] for place in range(kept)):
             yield self._retrieval(asked[query], judged[query])
 

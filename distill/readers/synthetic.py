@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from distill import artifact, synthesis, tables
@@ -19,7 +18,7 @@ class Synthetic(Reader):
     licence: str = ""
     """Of what the language model writes, as its owner names it."""
     limit: int | None = None
-    """At most so many, from the start; all if None."""
+    """At most so many, spread evenly over all, for those of a group stand together; all if None."""
 
     def __post_init__(self) -> None:
         """Refuse what is no folder."""
@@ -33,9 +32,11 @@ class Synthetic(Reader):
             Refused: The folder holds no finished records.
         """
         artifact.require(self.path)
-        batches = tables.read(self.path, "records").to_batches()
-        records = (row for batch in batches for row in batch.to_pylist())
-        for number, record in enumerate(islice(records, self.limit)):
+        held = tables.read(self.path, "records")
+        if self.limit is not None and self.limit < len(held):
+            held = held.take([place * len(held) // self.limit for place in range(self.limit)])
+        records = (row for batch in held.to_batches() for row in batch.to_pylist())
+        for number, record in enumerate(records):
             at = f"{self.path}, record {number}"
             right, wrong = (
                 (Passage(f"synthetic {record['group']}", f"{number} {side}", "", record[side], at),)

@@ -84,6 +84,8 @@ class Tabular(Reader):
             )
         if self.kind != "passages" and not self.task.strip():
             raise Refused(f"task: {self.kind} needs the instruction that a query is read with, such as 'Find ...'.")
+        if self.benchmark and self.positive != Tabular.positive:
+            raise Refused(f"positive: {self.positive!r} is of training, and this is a benchmark. Leave one out.")
         if not 0 < self.scale < math.inf:
             raise Refused(f"scale: {self.scale}; needed: the score of two texts that mean the same.")
 
@@ -171,8 +173,9 @@ class Tabular(Reader):
             return Pair(self.task, *pair, self._score(at, record), self.benchmark)
         passage = self._passage(at, number, self._text(at, record, "text"))
         assert self.kind in ("classification", "clustering")
-        label = str(record[self.column("label")]).strip()
-        return Labelled(self.kind, self.task, passage, label, self.positive == "label", self.benchmark)
+        return Labelled(
+            self.kind, self.task, passage, self._label(at, record), self.positive == "label", self.benchmark
+        )
 
     def _retrieval(self, at: str, number: str, record: Mapping[str, object]) -> Retrieval:
         positives = self._passages(at, number + "+", record, "positive")
@@ -197,6 +200,16 @@ class Tabular(Reader):
         if not all(isinstance(text, str) for text in texts):
             raise Refused(f"{at}: {value!r:.40} in column {self.column(meaning)!r}. Needed: a text or a list of texts.")
         return tuple(self._passage(at, f"{key}{place}", text) for place, text in enumerate(texts))
+
+    def _label(self, at: str, record: Mapping[str, object]) -> str:
+        value = record[self.column("label")]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # whole numbers of a column with gaps
+        if not isinstance(value, (str, int)) or not str(value).strip():
+            raise Refused(
+                f"{at}: label {value!r:.40} in column {self.column('label')!r}. Needed: text or a whole number."
+            )
+        return str(value).strip()
 
     def _score(self, at: str, record: Mapping[str, object]) -> float:
         value = record[self.column("score")]

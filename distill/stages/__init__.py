@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -90,6 +91,8 @@ def ranges(settings: Mapping[str, object], at: str = "") -> list[str]:
         key = f"{at}{name}"
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             found += ranges(vars(value), f"{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            found.append(f"{key}: {value}; needed: a number.")
         elif isinstance(value, (int, float)):
             if key in AT_LEAST and not value >= AT_LEAST[key]:
                 found.append(f"{key}: {value}; needed: at least {AT_LEAST[key]}.")

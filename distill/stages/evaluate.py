@@ -250,7 +250,9 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
         )
         for name, held in models.items()
     ]
-    title = f"{summary['queries'] or summary['pairs'] or summary['texts']:,} queries, {summary['passages']:,} passages"
+    title = ", ".join(
+        f"{summary[name]:,} {name}" for name in ("queries", "pairs", "texts", "passages") if summary[name]
+    )
     console.table(title, ("model", f"{main} [95 %]", "retention", "size", "ms a query, one core"), rows)
     counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "texts", "passages")}
     return {**counted, "models": models}

@@ -39,7 +39,7 @@ def _check(sources: tuple[Reader, ...], negatives: int) -> None:
             raise Refused(f"limit: {source.limit} of {type(source).__name__}; needed: at least 1, or none at all.")
 
 
-@stage(version=1, check=_check)
+@stage(version=2, check=_check)
 def ingest(
     *, sources: tuple[Reader, ...], exclude: tuple[Path, ...] = (), negatives: int = 7, seed: int = 0, out: Path
 ) -> Facts:
@@ -143,6 +143,7 @@ class _Intake:
         self._judged: dict[tuple[str, str], dict[int, float]] = {}  # of a benchmark: task and query, row, grade
         self._groups = 0
         self._classes: dict[tuple[str, str, str], int] = {}  # of a benchmark: kind, task and label, group
+        self._apart: dict[tuple[str, str, str], set[int]] = {}  # of a benchmark: kind, task and text, groups
         self._labelled: dict[tuple[str, str, bool], tuple[array[int], array[int], dict[str, int]]] = {}
         self._pairs: dict[str, tuple[array[int], array[int], array[float]]] = {}
 
@@ -270,18 +271,16 @@ class _Intake:
             labels.append(names.setdefault(row.label, len(names)))
 
     def _tell_apart(self, row: Labelled) -> None:
-        """A text of a benchmark: alone, its class as its group; no passage, for nothing is to find it."""
-        text = row.passage.text
-        digest = _digest(row.kind, row.task, text)
-        fault = "repeated" if digest in self._asked else self._fault(text)
-        if fault:
+        """A text of a benchmark: its class is a group; it is no passage, for nothing is to find it."""
+        if fault := self._fault(row.passage.text):
             self.dropped[f"text {fault}"] += 1
             return
-        self._asked.add(digest)
-        key = (row.kind, row.task, row.label)
-        if key not in self._classes:
-            self._classes[key] = self._group()
-        self._example(row.kind, row.task, text, [], [], False, False, self._classes[key], -1)
+        label = row.kind, row.task, row.label
+        if label not in self._classes:
+            self._classes[label] = self._group()
+        groups = self._apart.setdefault((row.kind, row.task, row.passage.text), set())
+        self.dropped["text repeated"] += self._classes[label] in groups
+        groups.add(self._classes[label])
 
     def _pair(self, row: Pair) -> None:
         first, second = self._row(row.first), self._row(row.second)
@@ -296,13 +295,18 @@ class _Intake:
             scores.append(row.score)
 
     def judge(self) -> None:
-        """An example of each query of a benchmark, once all that is judged of it is there; the best come first."""
+        """An example of each query of a benchmark, best passages first, and of each labelled text with one label."""
         for (task, query), grades in self._judged.items():
             kept = [at for at in grades if at != DROPPED]
             passages = sorted(kept, key=grades.__getitem__, reverse=True)
             origins = [self.queries.add(task, query, at) for at in passages if grades[at] > 0]
             scores = [grades[at] for at in passages]
             self._example("retrieval", task, query, passages, scores, True, False, -1, origins[0])
+        for (kind, task, text), groups in self._apart.items():
+            if len(groups) > 1:
+                self.dropped["text of two labels"] += 1
+            else:
+                self._example(kind, task, text, [], [], False, False, *groups, -1)
 
     def pair(self, negatives: int, seed: int) -> None:
         """Examples of the labelled texts and the pairs, once all are there.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from distill import synthesis, tables
+from distill import prompts, synthesis, tables
 from distill.artifact import Facts
 from distill.engine import Worker, work
 from distill.errors import Refused
@@ -67,8 +67,9 @@ def synthesize(
         out: The artifact.
 
     Returns:
-        Tasks by group; records kept, and dropped by rule: unparsable, of the wrong length, leaked from the prompt,
-        copied (a query from its document, or a label from its text), the same text twice, duplicate.
+        Tasks by group; records kept, and dropped by rule: unparsable, of the wrong length, unfinished, going round in
+        circles, leaked from the prompt, copied (a query from its document, a label from its text), the same text twice,
+        duplicate.
 
     Raises:
         Refused: No task of a group, or no record, is usable.
@@ -97,14 +98,13 @@ def synthesize(
         "tasks": {group: len(held) for group, held in thought.items()},
         "dropped": dropped,
         "model": notes[0]["model"],
-        "prompt": [SHAPES[group].prompt.digest for group in groups],
+        "prompt": [prompts.BRAINSTORM.digest, *(SHAPES[group].prompt.digest for group in groups)],
     }
 
 
 def _thinker(
     model: Writer, lists: Sequence[Group], part_rows: int, sampled: dict[str, float], seed: int, out: Path
 ) -> Worker:
-    from distill import prompts
     from distill.console import Bar
 
     writer = model()

@@ -55,8 +55,10 @@ def _check(
         raise Refused("kl, cosent, by_task and balance are of examples, and there are none. Leave them out.")
     if vectors and not objective.needs("vectors"):
         raise Refused("vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
-    if objective.widths and not (examples or objective.spread):
+    if objective.widths and not ((examples and compared) or objective.spread):
         raise Refused("objective.widths are of losses beside `regression`, and there are none. Leave them out.")
+    if len(set(objective.widths)) < len(objective.widths) or any(width < 1 for width in objective.widths):
+        raise Refused(f"objective.widths: {list(objective.widths)}; needed: widths of 1 or more, each once.")
     if examples and queries:
         raise Refused("queries are those of the examples here. Leave `queries` out, or `examples`.")
     if kinds and not examples:
@@ -66,7 +68,7 @@ def _check(
             raise Refused(f"{name}: one artifact stands there twice. Name each once.")
 
 
-@stage(version=1, resumes=True, check=_check)
+@stage(version=2, resumes=True, check=_check)
 def train(
     *,
     model: Model,
@@ -113,7 +115,7 @@ def train(
     if len(teachers) > 1:
         raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
     embedder = models.embedder(model)
-    if wrong := [width for width in objective.widths if not 1 <= width < embedder.dim]:
+    if wrong := [width for width in objective.widths if width >= embedder.dim]:
         raise Refused(
             f"train: objective.widths: {wrong[0]}; needed: from 1 to {embedder.dim - 1}, for the model's is whole."
         )

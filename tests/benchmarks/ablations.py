@@ -44,9 +44,10 @@ def main() -> None:
     """Print values and differences of all runs as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, one a seed")
-    held = [
-        json.loads((run / "evaluation" / "metrics.json").read_text())["measures"] for run in parser.parse_args().runs
-    ]
+    runs = parser.parse_args().runs
+    if absent := [run for run in runs if not (run / "evaluation" / "metrics.json").is_file()]:
+        parser.error(f"{absent[0]} has no finished evaluation. Run configs/ablations/teacher.yaml.")
+    held = [json.loads((run / "evaluation" / "metrics.json").read_text())["measures"] for run in runs]
     print("| | " + " | ".join(MEASURES.values()) + " |\n|---|" + "---|" * len(MEASURES))
     for model in held[0]["ndcg@10"]:
         cells = [_values([measures[name].get(model) for measures in held]) for name in MEASURES]

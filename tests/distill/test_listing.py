@@ -98,10 +98,11 @@ def test_a_query_that_is_listed_with_negatives_is_not_read_bare_too() -> None:
         example([9], query="a", task="other"),
         example([5], query="c"),
         example([6], query="b", scores=[0.5]),
+        example([7], query="a"),
     )
     found = read(mined, corpus)
     assert list(zip(found.query, found.task, strict=True)) == [
-        ("a", "find"), ("b", "find"), ("a", "other"), ("c", "find"), ("b", "find"),
+        ("a", "find"), ("b", "find"), ("a", "other"), ("c", "find"), ("b", "find"), ("a", "find"),
     ]  # fmt: skip
     assert found.dropped["given with negatives elsewhere"] == 1
     assert read(corpus).dropped["given with negatives elsewhere"] == 0
@@ -138,6 +139,7 @@ def test_a_number_tells_texts_of_one_class_apart() -> None:
 def test_the_whole_batch_counts_where_all_is_said() -> None:
     """Harm: NV-Embed's ablation is measured with the masks that it did not have."""
     rows = [example([1, 2], in_batch=False, group=3), example([4], in_batch=False, group=3), example([5])]
+    rows.append(example([6], kind="sts", scores=[0.0], in_batch=False))  # its score says that it is no positive
     found = read(table(*rows), in_batch="all")
     assert found.in_batch.all()
     assert found.group.tolist() == [-1, -1, -1]

@@ -226,6 +226,10 @@ IDLE = [
     ({"benchmark": True}, "benchmark: True means nothing to passages"),
     ({"kind": "retrieval", "task": "t", "scale": 4.0}, "scale: 4.0 means nothing to retrieval"),
     ({"kind": "nli", "task": "t", "benchmark": True}, "benchmark: True means nothing to nli"),
+    (
+        {"kind": "clustering", "task": "t", "benchmark": True, "positive": "label"},
+        "positive: 'label' is of training, and this is a benchmark",
+    ),
 ]
 
 
@@ -430,6 +434,17 @@ def test_a_benchmark_folder(tmp_path: Path) -> None:
     assert query == Retrieval("t", "which?", ("d1", "d2"), ("d3",), (2.0, 1.0, 0.0), at)
     *_, query = BEIR(path=tmp_path, task="t", benchmark=False).read()
     assert query.grades == ()
+
+
+@pytest.mark.parametrize("label", ["", "  ", ["x"], {"x": 1}, 1.5, math.nan, None])
+def test_a_label_is_text_or_a_whole_number(tmp_path: Path, label: object) -> None:
+    """Harm: a gap in a column is a class of its own, which models are trained to tell from the others."""
+    lines(tmp_path / "a.jsonl", {"text": "a", "label": 1.0}, {"text": "b", "label": 1}, {"text": "c", "label": label})
+    reader = JSONL(path=tmp_path / "a.jsonl", kind="classification", task="t")
+    rows = reader.read()
+    assert [next(rows).label for _ in range(2)] == ["1", "1"]
+    with pytest.raises(Refused, match="line 3"):
+        next(rows)
 
 
 def test_a_limit_of_a_benchmark_is_spread(tmp_path: Path) -> None:

@@ -29,10 +29,15 @@ def test_tasks_are_read_and_what_is_none_is_counted() -> None:
     written = (
         f" Given a bird's call, name the bird.\nTask: too short\nTask: {known}\nTask: given one Query: two three\n"
     )
-    written += "Task: " + "long " * 31 + "\nTask: Find the law that a joke breaks.\nand what follows it\nTask:"
+    written += (
+        "Task: " + "long " * 31 + "\nTask: Find the law that a joke breaks.\nand what follows\nTask: Given the na"
+    )
     found, dropped = synthesis.tasks(written)
     assert found == ["Given a bird's call, name the bird.", "Find the law that a joke breaks."]
-    assert dropped == {"wrong length": 2, "leaked": 2}
+    assert dropped == {"wrong length": 3, "unfinished": 0, "leaked": 2}
+    assert synthesis.tasks(" Find the one\nTask: Given the name of a small") == (
+        [], {"wrong length": 1, "unfinished": 1, "leaked": 0},
+    )  # fmt: skip
     assert synthesis.unique([*found, "find the law, that a joke breaks", "Another one of them."]) == [
         *found, "Another one of them.",
     ]  # fmt: skip
@@ -94,6 +99,13 @@ FAULTS: list[tuple[Group, tuple[str, str, str], str | None]] = [
     ("short_long", ("...", LONG, OTHER), "wrong length"),
     ("short_long", ("when was the flood", "round and round we go " * 5, OTHER), "repeats itself"),
     ("short_long", ("white powder on the leaves of my cucumber plants", LONG, OTHER), "leaked"),
+    (
+        "short_long",
+        ("when was the flood", LONG, "The mill was built when the valley still grew wheat, and it"),
+        "unfinished",
+    ),
+    ("short_long", ("\u6d2a\u6c34\u4f55\u65f6", "\u6c34" * 160 + ".", "\u78e8" * 160 + "."), None),
+    ("short_short", ("\u0915\u0940", "\u0915\u093f", ""), None),
     ("short_long", ("rained for a WEEK", LONG, OTHER), "copied"),
     ("short_long", ("when was the flood", LONG, LONG.upper()), "same twice"),
     ("long_short", (LONG, "weather", "crime"), None),

@@ -394,7 +394,7 @@ def test_labels_as_texts_and_as_examples(tmp_path: Path) -> None:
 
 def test_labelled_texts_of_a_benchmark_stand_alone(tmp_path: Path) -> None:
     """Harm: texts that are to be told apart lie among the passages that are searched, or are trained on."""
-    texts = [("a one", "A"), ("b one", "B"), ("a two", "A"), ("a one", "B"), (" ", "A")]
+    texts = [("a one", "A"), ("b one", "B"), ("a two", "A"), ("a one", "B"), (" ", "A"), ("b one", "B")]
     sources = (
         labelled(tmp_path / "a.jsonl", *texts, benchmark=True),
         labelled(tmp_path / "b.jsonl", ("a one", "A"), kind="clustering", benchmark=True),
@@ -402,12 +402,11 @@ def test_labelled_texts_of_a_benchmark_stand_alone(tmp_path: Path) -> None:
     facts = ingest(sources=sources, out=tmp_path / "out")
     found = [(row["kind"], row["query"], row["passages"], row["group"]) for row in rows(tmp_path / "out", "examples")]
     assert found == [
-        ("classification", "a one", [], 0),
         ("classification", "b one", [], 1),
         ("classification", "a two", [], 0),
         ("clustering", "a one", [], 2),
     ]
-    assert facts["dropped"] == {"text empty": 1, "text repeated": 1}
+    assert facts["dropped"] == {"text empty": 1, "text of two labels": 1, "text repeated": 1}
     assert rows(tmp_path / "out", "passages") == []
     corpus = labelled(tmp_path / "c.jsonl", ("b one", "x"), ("c", "x"), ("d", "x"), ("e", "y"), ("f", "y"))
     kept = ingest(sources=(corpus,), exclude=(tmp_path / "out",), out=tmp_path / "corpus")

@@ -52,7 +52,7 @@ class Author(LanguageModel):
         if number % 3 == 1:
             return query
         texts = (
-            [TEXT.format(name + " right"), TEXT.format(name + " wrong")]
+            [TEXT.format(name + " right") + ".", TEXT.format(name + " wrong") + "."]
             if long
             else [f"thing {name}", f"no thing {name}"]
         )

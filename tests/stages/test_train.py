@@ -440,6 +440,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"vectors": ("vectors",), "objective": replace(REGRESSION, widths=(4,))},
         r"^train: objective\.widths are of losses beside `regression`",
     ),
+    "a width twice": (
+        {"examples": ("corpus",), "objective": Objective(widths=(4, 4))},
+        r"^train: objective\.widths: \[4, 4\]; needed: widths of 1 or more, each once",
+    ),
     "a width that is the whole": (
         {"examples": ("corpus",), "objective": Objective(widths=(4, 6))},
         r"^train: objective\.widths: 6; needed: from 1 to 5",
