@@ -30,6 +30,21 @@ def seconds(block: nn.Module, states: torch.Tensor, mask: torch.Tensor, *, train
     return best
 
 
+def activations(block: nn.Module, states: torch.Tensor, mask: torch.Tensor) -> float:
+    """Megabytes that a forward pass keeps for the backward pass, weights left out."""
+    weights = {parameter.data_ptr() for parameter in block.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        block(states, mask)
+    return sum(kept.values()) / 1e6
+
+
 def main() -> None:
     """Both forms of one random block on the same random states."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -51,7 +66,8 @@ def main() -> None:
     for name, made in (("published", block), ("folded", folded)):
         times = [seconds(made, states, mask, train=train) for train in (False, True)]
         print(
-            f"{name:10} {parameters(made):8.1f}M parameters, forward {times[0]:.3f} s, with backward {times[1]:.3f} s"
+            f"{name:10} {parameters(made):8.1f}M parameters, {activations(made, states, mask):.0f} MB kept for the "
+            f"backward pass, forward {times[0]:.3f} s, with backward {times[1]:.3f} s"
         )
     print(f"largest difference of a coordinate: {difference:.1e}")
 
