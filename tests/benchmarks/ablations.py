@@ -1,4 +1,4 @@
-"""NV-Embed's ablations as we measure them, beside the paper's: a table from the runs of configs/ablations/teacher.yaml.
+"""NV-Embed's ablations as we measure them, beside the paper's: a table of runs of configs/ablations/variants.yaml.
 
 python tests/benchmarks/ablations.py runs/ablations_1 runs/ablations_2 runs/ablations_3
 """
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, one a seed")
     runs = parser.parse_args().runs
     if absent := [run for run in runs if not (run / "evaluation" / "metrics.json").is_file()]:
-        parser.error(f"{absent[0]} has no finished evaluation. Run configs/ablations/teacher.yaml.")
+        parser.error(f"{absent[0]} has no finished evaluation. Run configs/ablations/variants.yaml.")
     held = [json.loads((run / "evaluation" / "metrics.json").read_text())["measures"] for run in runs]
     print("| | " + " | ".join(MEASURES.values()) + " |\n|---|" + "---|" * len(MEASURES))
     for model in held[0]["ndcg@10"]:
