@@ -21,7 +21,7 @@ from distill import files
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-CHAIN = ("corpus", "teacher_1", "teacher_2", "queries", "passage_vectors", "query_vectors", "candidates",
+CHAIN = ("made_up", "corpus", "teacher_1", "teacher_2", "queries", "passage_vectors", "query_vectors", "candidates",
          "judgements", "examples", "student_1", "student_2")  # fmt: skip
 
 # Libraries are imported once, in a server of one thread that forks a process for each run.
