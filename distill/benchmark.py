@@ -179,8 +179,7 @@ def words(benchmark: Benchmark, depth: int) -> Values:
 
 def _classes(asked: Sequence[Asked]) -> Int[np.ndarray, "texts"]:
     """The class of each, counted from 0."""
-    numbers: Int[np.ndarray, texts] = np.unique([each.group for each in asked], return_inverse=True)[1]
-    return numbers
+    return np.unique([each.group for each in asked], return_inverse=True)[1]
 
 
 def bootstraps(

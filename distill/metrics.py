@@ -195,8 +195,7 @@ def clusters(
     """The cluster of each text, by k-means with as many clusters as there are classes."""
     from sklearn.cluster import KMeans
 
-    found: Int[np.ndarray, texts] = KMeans(int(classes.max()) + 1, n_init=4, random_state=seed).fit_predict(vectors)
-    return found
+    return KMeans(int(classes.max()) + 1, n_init=4, random_state=seed).fit_predict(vectors)
 
 
 def v_measure(found: Int[np.ndarray, "texts"], classes: Int[np.ndarray, "texts"]) -> float:

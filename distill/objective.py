@@ -34,7 +34,8 @@ class Objective:
     row and its class say, which NV-Embed measured and found to cost classification the most."""
     unique_ids: bool = False
     """Whether a labelled text and the texts it is listed with begin with a number of their own, so that batch-mates of
-    its class can be told from them and all of the batch may be negatives (Gecko, arXiv 2403.20327, section 3)."""
+    its class can be told from them and all of the batch may be negatives (Gecko, arXiv 2403.20327, which puts it at
+    the end, where a text that is cut would lose it)."""
     same_tower: bool = False
     """May batch-mates' queries be negatives of a query too, where the row allows it? Gecko: yes."""
     margin: float | None = None

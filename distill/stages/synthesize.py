@@ -1,9 +1,10 @@
 """Nothing to examples: a language model thinks of tasks, then makes up texts for each."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -103,7 +104,7 @@ def synthesize(
 
 
 def _thinker(
-    model: Writer, lists: Sequence[Group], part_rows: int, sampled: dict[str, float], seed: int, out: Path
+    model: Writer, lists: Sequence[Group], part_rows: int, sampled: Mapping[str, Any], seed: int, out: Path
 ) -> Worker:
     from distill.console import Bar
 
@@ -113,7 +114,7 @@ def _thinker(
         groups = lists[part * part_rows : (part + 1) * part_rows]
         asked = [synthesis.brainstorm(group, (seed, part, place)) for place, group in enumerate(groups)]
         shared = prompts.BRAINSTORM.shared
-        written = writer.complete(asked, shared=shared, stop="\n\n", seed=seed * 1_000_003 + part, **sampled)  # type: ignore[arg-type]
+        written = writer.complete(asked, shared=shared, stop="\n\n", seed=seed * 1_000_003 + part, **sampled)
         read = [synthesis.tasks(text) for text in written]
         found = [(group, task) for group, (held, _) in zip(groups, read, strict=True) for task in held]
         note = {"model": writer.name, "dropped": summed(dropped for _, dropped in read)}
@@ -149,7 +150,7 @@ def _writer(
     part_rows: int,
     languages: Sequence[str],
     words: int,
-    sampled: dict[str, float],
+    sampled: Mapping[str, Any],
     seed: int,
     out: Path,
 ) -> Worker:
@@ -169,7 +170,7 @@ def _writer(
             tasks = [str(task) for task in random.choice(thought[group], count)]
             asked = [synthesis.ask(group, task, languages, words, random) for task in tasks]
             prompt, own = SHAPES[group].prompt, (seed * 1_000_003 + part) * len(SHAPES) + number
-            written = writer.complete(asked, shared=prompt.shared, stop="\n\n", seed=own, **sampled) if asked else []  # type: ignore[arg-type]
+            written = writer.complete(asked, shared=prompt.shared, stop="\n\n", seed=own, **sampled) if asked else []
             found, faults = synthesis.usable(written, group)
             kept += [(group, tasks[at], *record) for at, record in found]
             dropped.append(faults)
