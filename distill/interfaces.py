@@ -112,6 +112,8 @@ class LanguageModel(ABC):
     """A model that completes text and says how likely a text is."""
 
     VERSION = 1
+    OUTSIDE: tuple[str, ...] = ()
+    """Arguments that say where and how fast it is asked, never what it says; not in the recipe."""
 
     @property
     @abstractmethod

@@ -24,7 +24,7 @@ Known = Mapping[Path, str]
 """Fingerprints of artifacts that an experiment has not made yet, by their folders."""
 
 OUTSIDE = ("out", "runtime")
-"""Arguments that change where and how fast, never what: no part of a recipe."""
+"""Arguments of a verb that change where and how fast, never what: no part of a recipe. A class names its own so."""
 
 
 def fingerprint(recipe: Mapping[str, object]) -> str:
@@ -79,14 +79,16 @@ def class_path(thing: Callable[..., object]) -> str:
 
 
 def defaults(thing: Callable[..., object]) -> dict[str, object]:
-    """The arguments of a function or a class that have a default, with it."""
+    """The arguments that have a default, with it, of a function or a class; without those it keeps out of recipes."""
     parameters = inspect.signature(thing).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    kept = [p for p in parameters if p.name not in getattr(thing, "OUTSIDE", ())]
+    return {p.name: p.default for p in kept if p.default is not inspect.Parameter.empty}
 
 
 def _call(thing: functools.partial[object], known: Known) -> dict[str, object]:
     given = inspect.signature(thing.func).bind_partial(*thing.args, **thing.keywords).arguments
-    arguments = {**defaults(thing.func), **given}
+    outside = getattr(thing.func, "OUTSIDE", ())
+    arguments = {**defaults(thing.func), **{name: held for name, held in given.items() if name not in outside}}
     return {
         "class_path": class_path(thing.func),
         "version": getattr(thing.func, "VERSION", 1),

@@ -5,6 +5,7 @@ from teachers.decoder import Decoder
 from teachers.latent_attention import FoldedLatentAttention, LatentAttention
 from teachers.nv_embed import NVEmbed
 from teachers.presets import E5Mistral, GTEQwen2, LlamaEmbedNemotron
+from teachers.served_lm import ServedLM
 
 __all__ = [
     "CausalLM",
@@ -15,4 +16,5 @@ __all__ = [
     "LatentAttention",
     "LlamaEmbedNemotron",
     "NVEmbed",
+    "ServedLM",
 ]

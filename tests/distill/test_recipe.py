@@ -211,3 +211,20 @@ def test_every_path_inside_a_setting_is_found(tmp_path: Path) -> None:
         }
     )
     assert found == [tmp_path / name for name in "abcd"]
+
+
+class Served:
+    """A class that says where it is asked."""
+
+    OUTSIDE = ("url", "key")
+
+    def __init__(self, name: str, url: str, key: str = "") -> None: ...
+
+
+def test_where_a_model_is_served_is_no_part_of_a_recipe() -> None:
+    """Harm: a step that wrote for hours begins anew at another port; a password in a URL is written to disk."""
+    one = functools.partial(Served, name="a", url="http://me:secret@here/v1", key="KEY")
+    assert "secret" not in json.dumps(recipe.describe(one, {}))
+    assert fingerprint(one) == fingerprint(functools.partial(Served, "a", "http://there/v1"))
+    assert fingerprint(one) != fingerprint(functools.partial(Served, name="b", url="http://here/v1"))
+    assert recipe.standing(one) == {"init_args": {}}
