@@ -172,7 +172,7 @@ def answers(
 def words(benchmark: Benchmark, depth: int) -> Values:
     """What BM25 gets; a passage that shares no word with the query counts as not found."""
     asked = [query.text for query in benchmark.queries]
-    rows, scores = search.lexical(asked, benchmark.passages, min(depth, len(benchmark.passages)))
+    rows, scores = search.Lexical(benchmark.passages).top_k(asked, min(depth, len(benchmark.passages)))
     found = metrics.retrieval(np.where(scores > 0, rows, -1), [query.judged for query in benchmark.queries], depth)
     return {measure: (benchmark.queries, column.tolist()) for measure, column in found.items()}
 

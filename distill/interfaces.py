@@ -108,8 +108,8 @@ class Embedder(nn.Module, ABC):
         """What `save` wrote."""
 
 
-class LanguageModel(ABC):
-    """A model that completes text and says how likely a text is."""
+class Judge(ABC):
+    """What says how well a passage answers a query: a `LanguageModel` or a `Reranker`."""
 
     VERSION = 1
     OUTSIDE: tuple[str, ...] = ()
@@ -119,6 +119,10 @@ class LanguageModel(ABC):
     @abstractmethod
     def name(self) -> str:
         """Model and revision, recorded beside everything it said."""
+
+
+class LanguageModel(Judge):
+    """A model that completes text and says how likely a text is."""
 
     @abstractmethod
     def complete(
@@ -159,3 +163,11 @@ class LanguageModel(ABC):
         Raises:
             Refused: Two labels begin with the same token, so they cannot be told apart.
         """
+
+
+class Reranker(Judge):
+    """A model that reads a query and a passage together and says how relevant the one is to the other."""
+
+    @abstractmethod
+    def score(self, queries: Sequence[str], passages: Sequence[str]) -> Float[np.ndarray, "pairs"]:
+        """The raw logit of each pair; larger is more relevant."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from distill import artifact, files, recipe
+from distill import artifact, files, interfaces, recipe
 from distill.errors import Refused
 from distill.interfaces import Embedder, LanguageModel
 
@@ -16,6 +16,9 @@ Model = Path | Callable[[], Embedder]
 
 Writer = Callable[[], LanguageModel]
 """A class with its arguments that makes a language model."""
+
+Judge = Callable[[], interfaces.Judge]
+"""A class with its arguments that makes a language model or a cross-encoder."""
 
 allowed = ["teachers.", "students.", "distill.readers."]
 """Packages that a config or a saved model may name a class of; `--allow` adds to it."""

@@ -4,13 +4,14 @@ Words are runs of letters and digits. Runs of words are compared by 64-bit hashe
 the memory is 16 bytes for each run of the benchmark, and training text streams past.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
+
+from distill import words
 
 RUN = 8
 """Words of a run: eight in a row are rarely said twice by chance."""
@@ -19,7 +20,6 @@ SHARE = 0.5
 """Share of the one text's runs that the other holds, from which it counts as an occurrence."""
 
 _WORD = re.compile(r"\w+")
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def index(batches: Iterable[Sequence[str]]) -> Index:
     wholes, runs, owners, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], []
     count = 0
     for batch in batches:
-        words = [_words(text) for text in batch]
-        hashes, texts = _runs(words)
-        wholes.append(_wholes(words))
+        said = [_words(text) for text in batch]
+        hashes, texts = _runs(said)
+        wholes.append(_wholes(said))
         runs.append(hashes)
         owners.append(texts + count)
         lengths.append(np.bincount(texts, minlength=len(batch)))
@@ -69,10 +69,10 @@ def index(batches: Iterable[Sequence[str]]) -> Index:
 
 def find(held: Index, texts: Sequence[str]) -> Found:
     """Which of some texts occur in a benchmark; a text without a word does not."""
-    words = [_words(text) for text in texts]
-    worded = np.fromiter((bool(found) for found in words), bool, len(words))
-    same = np.isin(_wholes(words), held.texts) & worded
-    hashes, of = _runs(words)
+    said = [_words(text) for text in texts]
+    worded = np.fromiter((bool(found) for found in said), bool, len(said))
+    same = np.isin(_wholes(said), held.texts) & worded
+    hashes, of = _runs(said)
     at = np.searchsorted(held.runs, hashes)
     hit = np.zeros(len(hashes), bool)
     inside = at < len(held.runs)
@@ -97,26 +97,15 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
+def _wholes(said: Sequence[list[str]]) -> UInt64[np.ndarray, "texts"]:
+    return np.fromiter((words.digest(" ".join(found)) for found in said), np.uint64, len(said))
 
 
-def _wholes(words: Sequence[list[str]]) -> UInt64[np.ndarray, "texts"]:
-    return np.fromiter((_hash(" ".join(found)) for found in words), np.uint64, len(words))
-
-
-def _runs(words: Sequence[list[str]]) -> tuple[UInt64[np.ndarray, "runs"], Int[np.ndarray, "runs"]]:
+def _runs(said: Sequence[list[str]]) -> tuple[UInt64[np.ndarray, "runs"], Int[np.ndarray, "runs"]]:
     """Hashes of the runs of words of each text, each once a text, and the text of each."""
-    known = {word: _hash(word) for word in {word for found in words for word in found}}
-    flat = np.fromiter((known[word] for found in words for word in found), np.uint64)
-    text = np.repeat(np.arange(len(words)), [len(found) for found in words])
-    if len(flat) < RUN:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    hashes = np.zeros(len(flat) - RUN + 1, np.uint64)
-    for place in range(RUN):
-        hashes = hashes * _FACTOR + flat[place : place + len(hashes)]
-    whole = text[: len(hashes)] == text[RUN - 1 :]
-    hashes, text = hashes[whole], text[: len(whole)][whole]
+    flat, text = words.flat(said)
+    hashes, whole = words.runs(flat, text, RUN)
+    hashes, text = hashes[whole], text[whole]
     order = np.lexsort((hashes, text))
     hashes, text = hashes[order], text[order]
     new = np.ones(len(order), bool)

@@ -230,7 +230,8 @@ def value_of(parsed: object, hint: object) -> object:
         hints = typing.get_type_hints(hint)
         return hint(**{name: value_of(held, hints[name]) for name, held in vars(parsed).items()})
     if isinstance(parsed, (list, tuple)):
-        return tuple(value_of(held, None) for held in parsed)
+        inner = typing.get_args(hint) or (None,)
+        return tuple(value_of(held, inner[0]) for held in parsed)
     if isinstance(parsed, dict):
         return {name: value_of(held, None) for name, held in parsed.items()}
     return Path(str(parsed)) if isinstance(parsed, Path) else parsed

@@ -43,81 +43,145 @@ def _line(text: str) -> str:
 KINDS = ("question answering", "fact checking", "search result", "sentence similarity")
 """Kinds of task that a query is written for, sampled uniformly (Gecko, arXiv 2403.20327, sections 3.2 and 4.4)."""
 
-WRITE = Prompt(
-    shared="""\
-Each passage has a task and a query. The query uses the words and the subject of its own passage.
 
-Passage: bisect.insort If x is already in a, insert it to the right of the rightmost x. The list a must be sorted.
-Kind: search result
-Task: Given search words, find the function that is wanted.
-Query: insert item x into a sorted list with bisect insort
+@dataclass(frozen=True)
+class Written:
+    """A passage with the task and the query that a person wrote for it."""
 
-Passage: socket.setdefaulttimeout A value of None means that new socket objects have no timeout.
-Kind: sentence similarity
-Task: Given a sentence, find a passage that says the same.
-Query: When the default timeout is None, new sockets never time out.
+    passage: str
+    kind: str
+    task: str
+    query: str
 
-Passage: The Vasa sank in Stockholm harbour on its maiden voyage in 1628. The ship was too tall for its ballast.
-Kind: fact checking
-Task: Given a claim, find a passage that supports or refutes it.
-Query: The ship Vasa sank in Stockholm in the year 1628.
 
-Passage: numpy.clip Values outside the interval are set to its edges. a: array_like, the array that holds the elements \
-to clip.
-Kind: question answering
-Task: Given a programming question, find the documentation that answers it.
-Query: how do I clip the values of a numpy array to an interval?
+@dataclass(frozen=True)
+class Writing:
+    """How a language model is asked for a task and a query, together: one fixed prompt for all (Gecko, section 3.2)."""
 
-""",
-    single="Passage: {passage}\nKind: {kind}\nTask:",
-)
-"""A task and a query, written together (Gecko, section 3.2)."""
+    about: str = "Each passage has a task and a query. The query uses the words and the subject of its own passage."
+    """What is wanted, before the examples."""
+    examples: tuple[Written, ...] = (
+        Written(
+            "bisect.insort If x is already in a, insert it to the right of the rightmost x. The list a must be sorted.",
+            "search result",
+            "Given search words, find the function that is wanted.",
+            "insert item x into a sorted list with bisect insort",
+        ),
+        Written(
+            "socket.setdefaulttimeout A value of None means that new socket objects have no timeout.",
+            "sentence similarity",
+            "Given a sentence, find a passage that says the same.",
+            "When the default timeout is None, new sockets never time out.",
+        ),
+        Written(
+            "The Vasa sank in Stockholm harbour on its maiden voyage in 1628. The ship was too tall for its ballast.",
+            "fact checking",
+            "Given a claim, find a passage that supports or refutes it.",
+            "The ship Vasa sank in Stockholm in the year 1628.",
+        ),
+        Written(
+            "numpy.clip Values outside the interval are set to its edges. a: array_like, the array that holds the "
+            "elements to clip.",
+            "question answering",
+            "Given a programming question, find the documentation that answers it.",
+            "how do I clip the values of a numpy array to an interval?",
+        ),
+    )
+    """A few of each kind, from texts like those at hand: a small model writes what they show."""
+    kinds: tuple[str, ...] = KINDS
+    """Kinds of task, in words; one is drawn for each passage."""
 
-LIKELIHOOD = Prompt(
-    shared="""\
-Passages, each with a query that it answers.
+    @property
+    def prompt(self) -> Prompt:
+        """What is said."""
+        shown = "".join(
+            f"Passage: {_line(each.passage)}\nKind: {_line(each.kind)}\nTask: {_line(each.task)}\n"
+            f"Query: {_line(each.query)}\n\n"
+            for each in self.examples
+        )
+        return Prompt(f"{_line(self.about)}\n\n{shown}", "Passage: {passage}\nKind: {kind}\nTask:")
 
-Passage: Vinegar lowers the pH of the water, so the whites of poached eggs set faster. A tablespoon a litre is enough.
-Query: why do you put vinegar in the water for poached eggs
 
-Passage: bisect.insort(a, x) Insert item x in list a, and keep it sorted assuming a is sorted.
-Query: add element to sorted list without sorting again
+@dataclass(frozen=True)
+class Answered:
+    """A passage with a query that it answers."""
 
-Passage: The Vasa sank in Stockholm harbour on its maiden voyage in 1628, after little more than a kilometre.
-Query: The Vasa sank on its first journey.
+    passage: str
+    query: str
 
-""",
-    single="Passage: {passage}\nQuery:",
-)
-"""Query likelihood: the query is scored as what follows (Gecko, section 3.3)."""
 
-RELEVANCE = Prompt(
-    shared="""\
-Does the passage answer the query?
+@dataclass(frozen=True)
+class Rated:
+    """A query, a passage, and whether the one answers the other."""
 
-Query: add element to sorted list without sorting again
-Passage: bisect.insort(a, x) Insert item x in list a, and keep it sorted assuming a is sorted.
-Answer: Yes
+    query: str
+    passage: str
+    answers: bool
 
-Query: why do you put vinegar in the water for poached eggs
-Passage: Eggs keep for three weeks in a refrigerator. Those that float in cold water are old.
-Answer: No
-
-Query: list the files inside a folder of a zip archive
-Passage: zipfile.Path.iterdir() Iterate over the children of the current directory of the archive.
-Answer: Yes
-
-Query: default timeout of a socket
-Passage: socket.gethostbyname(host) Return the IP address, a string of the form 255.255.255.255, for a host.
-Answer: No
-
-""",
-    single="Query: {query}\nPassage: {passage}\nAnswer:",
-)
-"""Relevance classification: the probability of a label, never free text (Gecko, section 3.3)."""
 
 LABELS = (" Yes", " No")
-"""Answers to `RELEVANCE`; the first is the one whose log-probability is kept."""
+"""Answers to the question of relevance; the first is the one whose log-probability is kept."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a language model is asked for its judgement (Gecko, section 3.3)."""
+
+    likelihood: tuple[Answered, ...] = (
+        Answered(
+            "Vinegar lowers the pH of the water, so the whites of poached eggs set faster. A tablespoon a litre is "
+            "enough.",
+            "why do you put vinegar in the water for poached eggs",
+        ),
+        Answered(
+            "bisect.insort(a, x) Insert item x in list a, and keep it sorted assuming a is sorted.",
+            "add element to sorted list without sorting again",
+        ),
+        Answered(
+            "The Vasa sank in Stockholm harbour on its maiden voyage in 1628, after little more than a kilometre.",
+            "The Vasa sank on its first journey.",
+        ),
+    )
+    """Examples of query likelihood: the query is scored as what follows the passage."""
+    relevance: tuple[Rated, ...] = (
+        Rated(
+            "add element to sorted list without sorting again",
+            "bisect.insort(a, x) Insert item x in list a, and keep it sorted assuming a is sorted.",
+            answers=True,
+        ),
+        Rated(
+            "why do you put vinegar in the water for poached eggs",
+            "Eggs keep for three weeks in a refrigerator. Those that float in cold water are old.",
+            answers=False,
+        ),
+        Rated(
+            "list the files inside a folder of a zip archive",
+            "zipfile.Path.iterdir() Iterate over the children of the current directory of the archive.",
+            answers=True,
+        ),
+        Rated(
+            "default timeout of a socket",
+            "socket.gethostbyname(host) Return the IP address, a string of the form 255.255.255.255, for a host.",
+            answers=False,
+        ),
+    )
+    """Examples of relevance classification: the probability of a label, never free text."""
+
+    @property
+    def asks_likelihood(self) -> Prompt:
+        """What the query is scored after."""
+        shown = "".join(f"Passage: {_line(each.passage)}\nQuery: {_line(each.query)}\n\n" for each in self.likelihood)
+        return Prompt(f"Passages, each with a query that it answers.\n\n{shown}", "Passage: {passage}\nQuery:")
+
+    @property
+    def asks_relevance(self) -> Prompt:
+        """What the label is read after."""
+        shown = "".join(
+            f"Query: {_line(each.query)}\nPassage: {_line(each.passage)}\nAnswer:{LABELS[not each.answers]}\n\n"
+            for each in self.relevance
+        )
+        about = "Does the passage answer the query?\n\n"
+        return Prompt(about + shown, "Query: {query}\nPassage: {passage}\nAnswer:")
 
 
 BRAINSTORM = Prompt(

@@ -1,26 +1,35 @@
 """What a language model wrote for a passage: parsed, and kept only if it is a query."""
 
+import functools
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill import prompts
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 TASK_WORDS = 20
 """The most of a task; those of the prompt's own examples have half as many."""
 
-RULES = ("unparsable", "wrong length", "copied", "leaked", "duplicate")
+SURE = 0.95
+"""Probability from which a text's language is taken for known: of a few words it seldom is."""
+
+LETTERS = 20
+"""Letters below which a text's language is not asked for."""
+
+RULES = ("unparsable", "wrong length", "leaked", "copied", "another language")
 
 
-def kinds(count: int, seed: Sequence[int]) -> list[str]:
+def kinds(among: Sequence[str], count: int, seed: Sequence[int]) -> list[str]:
     """A kind of task for each passage, uniformly."""
-    drawn = np.random.default_rng(list(seed)).integers(len(prompts.KINDS), size=count)
-    return [prompts.KINDS[number] for number in drawn]
+    drawn = np.random.default_rng(list(seed)).integers(len(among), size=count)
+    return [among[number] for number in drawn]
 
 
 def parse(written: str) -> tuple[str, str] | None:
-    """Task and query of a completion of `prompts.WRITE`; None if it does not have both, a line each."""
+    """Task and query of a completion of `prompts.Writing`; None if it does not have both, a line each."""
     task, mark, rest = (part.strip() for part in written.partition("Query:"))
     query = rest.split("\n")[0].strip()
     whole = mark and query and len(task.splitlines()) == 1
@@ -44,7 +53,8 @@ def fault(task: str, query: str, passage: str, shared: str) -> str | None:
         return "leaked"
     if holds(passage, query):
         return "copied"
-    return None
+    languages = {language(query), language(passage)} - {None}
+    return "another language" if len(languages) > 1 else None
 
 
 def usable(
@@ -62,18 +72,29 @@ def usable(
     """
     dropped = dict.fromkeys(RULES, 0)
     kept: list[tuple[int, str, str]] = []
-    seen: set[str] = set()
     for number, (text, passage) in enumerate(zip(written, passages, strict=True)):
         parsed = parse(text)
         rule = "unparsable" if parsed is None else fault(*parsed, passage, shared)
-        if parsed and not rule and plain(parsed[1]) in seen:
-            rule = "duplicate"
         if rule or parsed is None:
             dropped[rule or "unparsable"] += 1
-            continue
-        seen.add(plain(parsed[1]))
-        kept.append((number, *parsed))
+        else:
+            kept.append((number, *parsed))
     return kept, dropped
+
+
+def language(text: str) -> str | None:
+    """The language of a text, as two letters; None if it has too few to tell."""
+    if sum(letter.isalpha() for letter in text) < LETTERS:
+        return None
+    name, probability = _identifier().classify(text)
+    return str(name) if probability >= SURE else None
+
+
+@functools.cache
+def _identifier() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def holds(text: str, query: str) -> bool:

@@ -1,7 +1,14 @@
 """From raw judgements to choices: fuse rankings, choose the positive and the hard negatives."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+Opinions = Mapping[str, Float[np.ndarray, "queries k"]]
+"""What several say of each candidate, by name; larger is better, NaN where one was not asked."""
 
 
 def ranks(scores: Float[np.ndarray, "queries k"]) -> Int[np.ndarray, "queries k"]:
@@ -12,17 +19,62 @@ def ranks(scores: Float[np.ndarray, "queries k"]) -> Int[np.ndarray, "queries k"
     return found
 
 
-def fuse(
-    likelihoods: Float[np.ndarray, "queries k"], relevances: Float[np.ndarray, "queries k"], constant: int = 0
-) -> Float[np.ndarray, "queries k"]:
-    """Reciprocal rank fusion of the two judgements: larger is better.
+def fuse(opinions: Sequence[Float[np.ndarray, "queries k"]], constant: int = 0) -> Float[np.ndarray, "queries k"]:
+    """Reciprocal rank fusion of what several judges say: larger is better.
 
     Args:
-        likelihoods: Log-probability of the query given each passage.
-        relevances: Log-probability of the label that says relevant.
+        opinions: Larger is better; NaN where a judge was not asked, which adds nothing.
         constant: Added to each rank: 0 in Gecko (arXiv 2403.20327, section 3.3), 60 in Cormack et al. 2009.
     """
-    return 1 / (constant + ranks(likelihoods)) + 1 / (constant + ranks(relevances))
+    parts = [np.where(np.isnan(held), 0, 1 / (constant + ranks(np.nan_to_num(held, nan=-np.inf)))) for held in opinions]
+    return np.sum(parts, axis=0)
+
+
+def firsts(opinion: Float[np.ndarray, "queries k"]) -> Int[np.ndarray, "queries"]:
+    """The place of the candidate that a judge puts first; -1 where it was not asked."""
+    asked = np.isfinite(opinion).any(1)
+    return np.where(asked, np.nan_to_num(opinion, nan=-np.inf).argmax(1), -1)
+
+
+def disputed(opinions: Sequence[Float[np.ndarray, "queries k"]]) -> Bool[np.ndarray, "queries"]:
+    """The queries of which not all judges that were asked put the same candidate first."""
+    found = np.stack([firsts(held) for held in opinions])
+    return np.where(found < 0, found.max(0), found).min(0) != found.max(0)  # type: ignore[no-any-return]
+
+
+def preferred(opinions: Opinions, judges: Sequence[str], constant: int = 0) -> Float[np.ndarray, "queries k"]:
+    """How much the judges prefer each candidate; where none was asked, how much the teacher does.
+
+    Args:
+        opinions: What each says, by name; the teacher's `similarities` among them.
+        judges: Names of the judges.
+        constant: As `fuse` has it.
+    """
+    teacher = fuse([opinions["similarities"]])
+    if not judges:
+        return teacher
+    asked = np.any([np.isfinite(opinions[name]).any(1) for name in judges], axis=0)
+    return np.where(asked[:, None], fuse([opinions[name] for name in judges], constant), teacher)
+
+
+def agreed(
+    opinions: Opinions, passages: Int[np.ndarray, "queries k"], positives: Int[np.ndarray, "queries"], first: int
+) -> Bool[np.ndarray, "queries"]:
+    """The queries whose positive each judge that was asked, and each search, puts among its first so many."""
+    hit = passages == positives[:, None]
+    place, found = hit.argmax(1)[:, None], hit.any(1)
+    for held in opinions.values():
+        asked = np.isfinite(held).any(1)
+        rank = np.take_along_axis(ranks(np.nan_to_num(held, nan=-np.inf)), place, 1)[:, 0]
+        found = found & (~asked | (rank <= first))
+    return found
+
+
+def agreement(one: Float[np.ndarray, "queries k"], other: Float[np.ndarray, "queries k"]) -> float | None:
+    """How often two judges put the same candidate first, of the queries that both were asked of; None of none."""
+    both = np.stack([firsts(one), firsts(other)])
+    asked = (both >= 0).all(0)
+    return float((both[0] == both[1])[asked].mean()) if asked.any() else None
 
 
 CEILINGS = {"share": 0.95, "margin": 0.05, "absolute": 0.7, "naive": np.inf}
@@ -48,47 +100,112 @@ def ceilings(positives: Float[np.ndarray, "queries"], rule: str, ceiling: float)
 
 def answers(
     passages: Int[np.ndarray, "queries k"],
+    twins: Int[np.ndarray, "queries k"],
     positives: Int[np.ndarray, "queries"],
     seeds: Int[np.ndarray, "queries"],
-    same: Int[np.ndarray, "queries"],
 ) -> Bool[np.ndarray, "queries k"]:
     """Which candidates are known to answer their query.
 
-    The positive; the seed, from which a query was written, though another passage was preferred; and the seeds of the
-    rows that ask the same.
+    The positive; the seed, from which a query was written, though another passage was preferred; and what says nearly
+    the same as either.
 
     Args:
         passages: Candidates.
+        twins: The first of the seed and the list that says nearly the same as each.
         positives: Row of each query's positive.
         seeds: Row of the passage it was written from, or is known to be answered by.
-        same: Equal for equal queries.
     """
-    known = (passages == positives[:, None]) | (passages == seeds[:, None])
-    repeated = np.flatnonzero(np.bincount(same)[same] > 1)  # few ask what another asks: the rest costs nothing
-    stride = int(max(passages.max(initial=0), seeds.max(initial=0))) + 1
-    asked = same[repeated] * stride
-    known[repeated] |= np.isin(asked[:, None] + passages[repeated], asked + seeds[repeated])
-    return known
+    hit = passages == positives[:, None]
+    twin = np.where(hit.any(1), twins[np.arange(len(twins)), hit.argmax(1)], positives)
+    return hit | (passages == seeds[:, None]) | (twins == seeds[:, None]) | (twins == twin[:, None])
 
 
-def hard_negatives(
+@dataclass(frozen=True)
+class Repeated:
+    """The queries that several rows ask, and the passages that answer them: each row's seed."""
+
+    keys: Int[np.ndarray, "known"]
+    """Query and seed, as one number, sorted."""
+    same: Int[np.ndarray, "queries"]
+    """Equal for equal queries; -1 for a query that one row asks."""
+    stride: int
+
+    @classmethod
+    def of(cls, same: Int[np.ndarray, "queries"], seeds: Int[np.ndarray, "queries"]) -> Self:
+        """Of all rows: numbers that are equal for equal queries, and the seed of each."""
+        several = np.bincount(same)[same] > 1  # few ask what another asks: the rest costs nothing
+        stride = int(seeds.max(initial=0)) + 1
+        return cls(np.unique(same[several] * stride + seeds[several]), np.where(several, same, -1), stride)
+
+    def answers(self, passages: Int[np.ndarray, "rows k"], start: int) -> Bool[np.ndarray, "rows k"]:
+        """Which candidates of the rows from `start` on are the seed of another row that asks the same."""
+        same = self.same[start : start + len(passages), None]
+        return np.isin(same * self.stride + passages, self.keys) & (same >= 0) & (passages < self.stride)
+
+
+Choice = Literal["nearest", "random", "spread", "last"]
+"""Which of the candidates that may be negatives are taken."""
+
+
+def able(
     similarities: Float[np.ndarray, "queries k"],
     known: Bool[np.ndarray, "queries k"],
     highest: Float[np.ndarray, "queries"],
-    negatives: int,
     skip: int = 0,
 ) -> Bool[np.ndarray, "queries k"]:
-    """Which candidates are a query's hard negatives: the most similar ones under its ceiling.
+    """Which candidates may be hard negatives.
 
     Args:
         similarities: The teacher's cosine of each candidate, the largest first.
         known: Candidates that answer the query.
         highest: What a negative's similarity must stay under.
-        negatives: Taken at most.
         skip: Of the candidates that are not known to answer, so many of the first are left out.
     """
-    able = ~known & ((~known).cumsum(1) > skip) & (similarities < highest[:, None])
-    return able & (able.cumsum(1) <= negatives)
+    return ~known & ((~known).cumsum(1) > skip) & (similarities < highest[:, None])
+
+
+def hard_negatives(
+    able: Bool[np.ndarray, "queries k"],
+    similarities: Float[np.ndarray, "queries k"],
+    preferred: Float[np.ndarray, "queries k"],
+    negatives: int,
+    choice: Choice = "nearest",
+    seed: Sequence[int] = (0,),
+) -> Bool[np.ndarray, "queries k"]:
+    """Which candidates are a query's hard negatives.
+
+    Args:
+        able: Candidates that may be.
+        similarities: The teacher's cosine of each candidate, the largest first.
+        preferred: How much the judges prefer each, or the teacher.
+        negatives: Taken at most.
+        choice: The most similar; some at random; some evenly spread over the range of similarities; or those that the
+            judges put last (both of the latter: Gecko, arXiv 2403.20327, section 3.3).
+        seed: Of chance.
+    """
+    if choice == "nearest":
+        return able & (able.cumsum(1) <= negatives)
+    if choice == "spread":
+        return _spread(able, similarities, negatives)
+    wanted = -preferred if choice == "last" else np.random.default_rng(list(seed)).random(able.shape)
+    order = np.argsort(np.where(able, -wanted, np.inf), axis=1, kind="stable")[:, :negatives]
+    taken = np.zeros_like(able)
+    np.put_along_axis(taken, order, True, 1)
+    return taken & able
+
+
+def _spread(
+    able: Bool[np.ndarray, "queries k"], similarities: Float[np.ndarray, "queries k"], negatives: int
+) -> Bool[np.ndarray, "queries k"]:
+    """The candidates nearest to equal steps from the highest to the lowest similarity, each taken once."""
+    high = np.where(able, similarities, -np.inf).max(1, initial=-np.inf)
+    low = np.where(able, similarities, np.inf).min(1, initial=np.inf)
+    left, rows = able.copy(), np.flatnonzero(able.any(1))
+    for step in np.linspace(0, 1, negatives):
+        goal = high[rows] + (low[rows] - high[rows]) * step
+        apart = np.where(left[rows], np.abs(similarities[rows] - goal[:, None]), np.inf)
+        left[rows, apart.argmin(1)] = False
+    return able & ~left
 
 
 def scores_of(

@@ -9,6 +9,7 @@ from distill.errors import Refused
 from distill.runtime import best_device
 
 BLOCK = 1 << 18  # passages in memory at once
+GATHERED = 512  # queries whose own passages are gathered at once
 AT_ONCE = 2048  # queries on a GPU at once: with a block of passages, 2 GB of products
 
 
@@ -85,26 +86,93 @@ def _first(
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def lexical(
-    queries: Sequence[str], passages: Sequence[str], k: int
-) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
-    """The k passages of the largest BM25 score for each query (k1 1.2, b 0.75; English stems, no stop words).
+class Lexical:
+    """Passages indexed for BM25 (k1 1.2, b 0.75; English stems, no stop words)."""
 
-    Raises:
-        Refused: There are fewer than k passages.
+    def __init__(self, passages: Sequence[str]) -> None:
+        import bm25s
+        import Stemmer
+
+        self.rows = len(passages)
+        self._stemmer = Stemmer.Stemmer("english")
+        self._index = bm25s.BM25(k1=1.2, b=0.75)
+        self._index.index(self._read(passages, numbered=True), show_progress=False)
+
+    def _read(self, texts: Sequence[str], *, numbered: bool) -> Sequence[object]:
+        """The stems of each text; numbered, as the index takes them."""
+        import bm25s
+
+        found: Sequence[object] = bm25s.tokenize(
+            list(texts), stopwords="en", stemmer=self._stemmer, return_ids=numbered, show_progress=False
+        )
+        return found
+
+    def top_k(
+        self, queries: Sequence[str], k: int
+    ) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
+        """The k passages of the largest score for each query; those without a word of it have 0.
+
+        Raises:
+            Refused: There are fewer than k passages.
+        """
+        _enough(k, self.rows)
+        rows, scores = self._index.retrieve(self._read(queries, numbered=True), k=k, show_progress=False)
+        return np.asarray(rows, np.int64), np.asarray(scores, np.float32)
+
+    def score(self, queries: Sequence[str], rows: Int[np.ndarray, "queries"]) -> Float[np.ndarray, "queries"]:
+        """The score of one passage for each query."""
+        words = self._read(queries, numbered=False)
+        return np.array(
+            [self._index.get_scores(asked)[row] if asked else 0.0 for asked, row in zip(words, rows, strict=True)],
+            np.float32,
+        )
+
+
+def products(
+    queries: Float[np.ndarray, "queries dim"],
+    passages: Float[np.ndarray, "passages dim"],
+    rows: Int[np.ndarray, "queries k"],
+) -> Float[np.ndarray, "queries k"]:
+    """The inner product of each query with some passages of its own, in fp32."""
+    found = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), GATHERED):
+        part = slice(start, start + GATHERED)
+        asked, held = queries[part].astype(np.float32), passages[rows[part]].astype(np.float32)
+        np.einsum("qd,qkd->qk", asked, held, out=found[part])
+    return found
+
+
+def fused(
+    lists: Sequence[Int[np.ndarray, "queries k"]], depth: int, constant: int = 60
+) -> Int[np.ndarray, "queries depth"]:
+    """The first passages of several lists together, by reciprocal rank (Cormack et al. 2009).
+
+    Args:
+        lists: Passages found for each query, the best first, none twice in a list; -1 is none. Of equal sums the
+            passage of an earlier list comes first.
+        depth: Passages wanted; the lists must hold as many different ones.
+        constant: Added to each rank, from 1.
     """
-    import bm25s
-    import Stemmer
+    parts = [
+        _fused([found[start : start + GATHERED] for found in lists], depth, constant)
+        for start in range(0, len(lists[0]), GATHERED)
+    ]
+    return np.concatenate([np.zeros((0, depth), np.int64), *parts])
 
-    _enough(k, len(passages))
-    stemmer = Stemmer.Stemmer("english")
-    index = bm25s.BM25(k1=1.2, b=0.75)
-    index.index(
-        bm25s.tokenize(list(passages), stopwords="en", stemmer=stemmer, show_progress=False), show_progress=False
-    )
-    asked = bm25s.tokenize(list(queries), stopwords="en", stemmer=stemmer, show_progress=False)
-    rows, scores = index.retrieve(asked, k=k, show_progress=False)
-    return np.asarray(rows, np.int64), np.asarray(scores, np.float32)
+
+def _fused(
+    lists: Sequence[Int[np.ndarray, "queries k"]], depth: int, constant: int
+) -> Int[np.ndarray, "queries depth"]:
+    sums = []
+    for number, found in enumerate(lists):
+        total = np.zeros(found.shape)
+        for other in lists:
+            value = 1 / (constant + np.arange(1, other.shape[1] + 1))
+            total += ((found[:, :, None] == other[:, None, :]) * value).sum(2)
+        again = [(found[:, :, None] == other[:, None, :]).any(2) for other in lists[:number]]
+        sums.append(np.where(np.any([found < 0, *again], axis=0), -1.0, total))
+    order = np.argsort(-np.concatenate(sums, 1), axis=1, kind="stable")[:, :depth]
+    return np.take_along_axis(np.concatenate(lists, 1), order, 1)
 
 
 def _enough(k: int, passages: int) -> None:

@@ -83,39 +83,57 @@ def vectors(dim: int) -> pa.Schema:
     return pa.schema([("vector", pa.list_(pa.float16(), dim))])
 
 
-def candidates(depth: int, similarity: Mapping[str, str]) -> pa.Schema:
+OPINIONS = {
+    "similarities": "similarity",
+    "similarities_2": "similarity to the second teacher",
+    "similarities_3": "similarity to the third teacher",
+    "lexical": "BM25",
+    "rerankings": "logit of the cross-encoder",
+    "likelihoods": "log P(query given passage)",
+    "relevances": "log P(relevant)",
+}
+"""Columns that say how well each candidate answers its query, in words. Larger is better; NaN: nobody was asked."""
+
+JUDGED = ("rerankings", "likelihoods", "relevances")
+"""Those of `judge`: a cross-encoder's, and a language model's two."""
+
+
+def opinions(table: pa.Table) -> list[str]:
+    """Which of `OPINIONS` a table holds, in that order."""
+    return [name for name in OPINIONS if name in table.schema.names]
+
+
+def candidates(depth: int, opinions: Mapping[str, Mapping[str, str]]) -> pa.Schema:
     """The query table, wider: the passages found for each query, the most similar first.
+
+    `seed_rank` is -1 where the seed was not found. `twins` holds for each candidate the first passage that says nearly
+    the same, of the seed and the list; itself if none does.
 
     Args:
         depth: Passages for each query.
-        similarity: What the similarities mean: model, scale.
+        opinions: Columns that score them, and what their numbers mean: scale, model.
     """
     return pa.schema(
         [
             *QUERIES,
             ("passages", pa.list_(pa.int64(), depth)),
-            pa.field("similarities", pa.list_(pa.float32(), depth), metadata=dict(similarity)),
+            ("twins", pa.list_(pa.int64(), depth)),
             ("seed_rank", pa.int32()),
             ("seed_similarity", pa.float32()),
+            *(opinion(name, depth, meaning) for name, meaning in opinions.items()),
         ]
     )
 
 
-def judgements(depth: int, similarity: Mapping[str, str], judged: Mapping[str, str]) -> pa.Schema:
-    """The candidates, wider: what a language model says of each pair, raw.
+def opinion(name: str, depth: int, meaning: Mapping[str, str]) -> pa.Field:
+    """A column of `OPINIONS`.
 
     Args:
+        name: Its own.
         depth: Passages for each query.
-        similarity: What the similarities mean.
-        judged: What likelihoods and relevances mean: model, prompt hash, scale.
+        meaning: Scale, model, and the prompt's digest where there is one.
     """
-    return pa.schema(
-        [
-            *candidates(depth, similarity),
-            pa.field("likelihoods", pa.list_(pa.float32(), depth), metadata=dict(judged)),
-            pa.field("relevances", pa.list_(pa.float32(), depth), metadata=dict(judged)),
-        ]
-    )
+    return pa.field(name, pa.list_(pa.float32(), depth), metadata=dict(meaning))
 
 
 def _part(folder: Path, number: int, ending: str) -> Path:

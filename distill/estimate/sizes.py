@@ -153,10 +153,10 @@ class Plan:
 
     def depth(self, folder: Path) -> int:
         """Candidates of each query."""
-        if folder in self._steps:
-            settings = self._steps[folder].settings
-            return int(settings["depth"]) if "depth" in settings else 20
-        return 20
+        if folder not in self._steps:
+            return 20
+        step = self._steps[folder]
+        return self.depth(step.settings["candidates"]) if step.verb == "judge" else int(step.settings["depth"])
 
     def width(self, folder: Path) -> int | None:
         """Of the vectors of an artifact."""

@@ -109,7 +109,7 @@ def _generate(plan: Plan, step: Step) -> Work:
     if weights:
         telling = weights.forward + 2.0 * weights.lookup
         operations = {"read": weights.forward * shown, "write": telling * written}
-    left = _in_parts(step, "queries", rows)
+    left = _in_parts(step, "drafts", rows)
     return Work(rows, (shown + written) * left, rows * KEPT * 180, 0, _scaled(operations, left), _width(weights))
 
 
@@ -154,8 +154,9 @@ def _mine(plan: Plan, step: Step) -> Work:
     asked = plan.texts(step.settings["queries"], "queries")
     searched = plan.texts(step.settings["passages"], "passages").rows
     depth = min(int(step.settings["depth"]), searched)
-    width = plan.width(step.settings["passage_vectors"])
-    operations = {"search": 2.0 * asked.rows * searched * width} if width else None
+    widths = [plan.width(folder) for folder in step.settings["passage_vectors"]]
+    known = [width for width in widths if width]
+    operations = {"search": 2.0 * asked.rows * searched * sum(known)} if len(known) == len(widths) else None
     return Work(asked.rows, 0, asked.rows * (180 + 12.0 * depth), 1, operations)
 
 
@@ -167,7 +168,7 @@ def _judge(plan: Plan, step: Step) -> Work:
     weights = plan.weights(settings["model"])
     left = _in_parts(step, "judgements", asked.rows)
     pairs = asked.rows * judged * left
-    tokens = 2 * pairs * (_words(plan, settings) + QUERY + 8)  # asked twice
+    tokens = 2 * pairs * (_words(plan, settings) + QUERY + 8)  # asked twice; of the disputed alone, it is less
     size = asked.rows * (180 + 20.0 * depth)
     if weights is None:
         return Work(asked.rows, tokens, size, operations=None)

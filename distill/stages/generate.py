@@ -3,25 +3,35 @@
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from distill import artifact, prompts, tables
+import numpy as np
+import pyarrow as pa
+
+from distill import artifact, duplicates, overlap, queries, tables
 from distill.artifact import Facts
 from distill.engine import Worker, work
 from distill.errors import Refused
 from distill.models import Writer
+from distill.prompts import Writing
 from distill.runtime import Runtime
 from distill.stages import stage, summed
-
-if TYPE_CHECKING:
-    import numpy as np
+from distill.stages.ingest import texts_of
 
 
-@stage(version=1, resumes=True)
+def _check(prompt: Writing) -> None:
+    if not prompt.kinds or not all(kind.strip() for kind in prompt.kinds):
+        raise Refused(f"prompt.kinds: {list(prompt.kinds)}; needed: at least one kind of task, in words.")
+    if not prompt.examples:
+        raise Refused("prompt.examples: none; needed: at least one, for the answer's form is read off it.")
+
+
+@stage(version=2, resumes=True, check=_check)
 def generate(
     *,
     passages: Path,
     model: Writer,
+    prompt: Writing = Writing(),
+    exclude: tuple[Path, ...] = (),
     limit: int = 5000,
     temperature: float = 0.9,
     top_p: float = 0.95,
@@ -37,6 +47,8 @@ def generate(
     Args:
         passages: What is drawn from.
         model: The language model that writes.
+        prompt: What it is told: examples, and the kinds of task that are drawn from.
+        exclude: Benchmarks, whose texts no query may repeat; the passages' own were kept out by `ingest`.
         limit: Passages drawn; each gets one query.
         temperature: Of the sampling.
         top_p: Least set of tokens with this probability is sampled from.
@@ -48,23 +60,25 @@ def generate(
         out: The artifact.
 
     Returns:
-        Rows kept, and dropped by rule: unparsable, of the wrong length, copied, leaked, duplicate of another
-        in the same part.
-    """
-    import numpy as np
+        Rows kept, and dropped by rule: unparsable, of the wrong length, leaked from the prompt, copied from the
+        passage, in another language than it, in a benchmark, duplicate or nearly so of an earlier one.
 
+    Raises:
+        Refused: No query is usable.
+    """
     count = len(tables.read(passages, "passages"))
     drawn = np.random.default_rng(seed).permutation(count)[:limit]
     parts = -(-len(drawn) // part_rows)
-    todo = tables.missing(out / "queries", parts)
+    todo = tables.missing(out / "drafts", parts)
     left = sum(len(drawn[part * part_rows : (part + 1) * part_rows]) for part in todo)
-    settings = (model, passages, drawn, part_rows, temperature, top_p, tokens, words, seed, out)
+    settings = (model, passages, prompt, drawn, part_rows, temperature, top_p, tokens, words, seed, out)
     work(partial(_worker, *settings), todo, left, out.name, runtime)
-    notes = tables.notes(out / "queries")
-    dropped = summed(note["dropped"] for note in notes)
-    rows = len(tables.opened(out / "queries"))
+    notes = tables.notes(out / "drafts")
+    rows, sifted = _sift(out, overlap.index(texts_of(exclude)) if exclude else None)
+    dropped = {**summed(note["dropped"] for note in notes), **sifted}
     if not rows:
-        shutil.rmtree(out / "queries")  # so that another model or temperature is not taken for another recipe's work
+        for table in ("drafts", "queries"):  # so that another model or temperature is not taken for another recipe's
+            shutil.rmtree(out / table)
         raise Refused(
             f"generate: none of {len(drawn)} queries is usable ({dropped}). "
             + ("Use a stronger `model`, or a lower `temperature`." if temperature else "Use a stronger `model`.")
@@ -74,15 +88,36 @@ def generate(
         "asked": len(drawn),
         "dropped": dropped,
         "model": notes[0]["model"],
-        "prompt": prompts.WRITE.digest,
+        "prompt": prompt.prompt.digest,
         "refers": {"passages": artifact.fingerprint(passages)},
     }
+
+
+def _sift(out: Path, excluded: overlap.Index | None) -> tuple[int, dict[str, int]]:
+    """Write the drafts that repeat no benchmark and no earlier one: how many, and how many each rule dropped."""
+    drafts = tables.opened(out / "drafts")
+    written = tables.texts(drafts["query"])
+    leaked, same, near = np.zeros((3, len(written)), bool)
+    if excluded is not None:
+        found = overlap.find(excluded, written)
+        leaked = found.same | found.partly
+    plain = pa.array([queries.plain(query) for query in written], pa.string()).dictionary_encode().indices.to_numpy()
+    rows = np.arange(len(written))
+    same[np.setdiff1d(rows, np.unique(plain, return_index=True)[1])] = True
+    same &= ~leaked
+    left = np.flatnonzero(~leaked & ~same)
+    near[left] = duplicates.firsts(duplicates.signatures([written[row] for row in left])) != np.arange(len(left))
+    kept = np.flatnonzero(~(leaked | same | near))
+    tables.write(out / "queries", tables.QUERIES, drafts.take(pa.array(kept)))
+    sums = {"in a benchmark": leaked, "duplicate": same, "near-duplicate": near}
+    return len(kept), {rule: int(mask.sum()) for rule, mask in sums.items()}
 
 
 def _worker(
     model: Writer,
     passages: Path,
-    drawn: "np.ndarray",
+    prompt: Writing,
+    drawn: np.ndarray,
     part_rows: int,
     temperature: float,
     top_p: float,
@@ -91,34 +126,33 @@ def _worker(
     seed: int,
     out: Path,
 ) -> Worker:
-    from distill import queries
     from distill.console import Bar
 
-    writer = model()
+    writer, said = model(), prompt.prompt
     corpus = tables.read(passages, "passages")
 
     def do(part: int, bar: Bar) -> None:
         rows = drawn[part * part_rows : (part + 1) * part_rows]
         texts = [" ".join(text.split()[:words]) for text in tables.passage_texts(corpus, rows)]
-        kinds = queries.kinds(len(rows), (seed, part))
-        asked = [prompts.WRITE.filled(passage=text, kind=kind) for text, kind in zip(texts, kinds, strict=True)]
+        kinds = queries.kinds(prompt.kinds, len(rows), (seed, part))
+        asked = [said.filled(passage=text, kind=kind) for text, kind in zip(texts, kinds, strict=True)]
         written = writer.complete(
             asked,
-            shared=prompts.WRITE.shared,
+            shared=said.shared,
             stop="\n\n",
             tokens=tokens,
             temperature=temperature,
             top_p=top_p,
             seed=seed * 1_000_003 + part,
         )
-        kept, dropped = queries.usable(written, texts, prompts.WRITE.shared)
+        kept, dropped = queries.usable(written, texts, said.shared)
         columns = {
             "task": [task for _, task, _ in kept],
             "query": [query for _, _, query in kept],
             "seed": [int(rows[number]) for number, _, _ in kept],
         }
-        note = {"dropped": dropped, "model": writer.name, "prompt": prompts.WRITE.digest}
-        tables.write(out / "queries", tables.QUERIES, columns, part=part, note=note)
+        note = {"dropped": dropped, "model": writer.name}
+        tables.write(out / "drafts", tables.QUERIES, columns, part=part, note=note)
         bar.step(len(rows), f"{len(kept)} of {len(rows)} usable")
 
     return do

@@ -61,7 +61,7 @@ def ingest(
     """
     for source in sources:
         _check_apart(source, out)
-    intake = _Intake(out, overlap.index(_texts(exclude)) if exclude else None)
+    intake = _Intake(out, overlap.index(texts_of(exclude)) if exclude else None)
     with console.bar("ingest", len(sources)) as progress:
         for source in sources:
             intake.take(source)
@@ -87,7 +87,7 @@ def _check_apart(source: Reader, out: Path) -> None:
             )
 
 
-def _texts(excluded: Iterable[Path]) -> Iterator[list[str]]:
+def texts_of(excluded: Iterable[Path]) -> Iterator[list[str]]:
     """The texts of passages, without and with their titles, and of queries of artifacts, a few thousand at a time."""
     for folder in excluded:
         passages = tables.read(folder, "passages")

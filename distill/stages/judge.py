@@ -1,121 +1,184 @@
-"""Candidates to judgements: what a language model says of each pair, as raw numbers."""
+"""Candidates to judgements: what a language model or a cross-encoder says of each pair, as raw numbers."""
 
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from distill import artifact, prompts, tables
+import numpy as np
+import pyarrow as pa
+
+from distill import artifact, ranking, tables
 from distill.artifact import Facts
 from distill.engine import Worker, work
-from distill.models import Writer
+from distill.errors import Refused
+from distill.interfaces import LanguageModel, Reranker
+from distill.models import Judge
+from distill.prompts import LABELS, Judging
 from distill.runtime import Runtime
 from distill.stages import stage
 
 
-@stage(version=1, resumes=True)
+def _check(prompt: Judging) -> None:
+    if len({each.answers for each in prompt.relevance}) < 2:
+        raise Refused("prompt.relevance: needed: an example that answers its query and one that does not.")
+
+
+@stage(version=2, resumes=True, check=_check)
 def judge(
     *,
     passages: Path,
     candidates: Path,
-    model: Writer,
+    model: Judge,
+    asked: Literal["all", "disputed"] = "all",
+    prompt: Judging = Judging(),
     depth: int | None = None,
     words: int = 60,
     part_rows: int = 1000,
     runtime: Runtime = Runtime(),
     out: Path,
 ) -> Facts:
-    """Ask a language model twice of each pair: how likely is the query after the passage, and is it relevant.
+    """Ask a judge of each pair of a query and a candidate, and keep its raw numbers: `label` chooses.
 
-    Gecko, arXiv 2403.20327, section 3.3. Nothing is normalised or thrown away: `label` chooses.
+    A language model is asked twice: how likely is the query after the passage, and does the passage answer it (Gecko,
+    arXiv 2403.20327, section 3.3). A cross-encoder gives a logit. Judges may follow each other: one reads the other's
+    artifact and adds to it, so that a dear one is asked only where the cheap ones do not agree.
 
     Args:
         passages: What the candidates count.
-        candidates: Artifact of `mine`.
-        model: The language model that judges.
+        candidates: Artifact of `mine`, or of another `judge`.
+        model: The language model or cross-encoder that judges.
+        asked: Of which queries: of all, or of the disputed, where those before do not all put the same candidate first.
+        prompt: Examples that a language model is shown.
         depth: Candidates judged of each query, the most similar; all if None. The others keep NaN.
-        words: Of a passage that the model is shown.
+        words: Of a passage that the judge is shown.
         part_rows: Queries committed together; what a kill can lose.
         runtime: Engine, devices.
         out: The artifact.
 
     Returns:
-        Pairs judged, how often the two judgements and the teacher prefer the same candidate.
+        Pairs judged, the share of the pairs that was saved, how often each two opinions put the same candidate first.
+
+    Raises:
+        Refused: The candidates hold this judge's opinion already, or none that could be disputed.
     """
     artifact.check_refers(candidates, "passages", passages)
-    rows = len(tables.read(candidates, "candidates"))
-    parts = -(-rows // part_rows)
+    held = tables.read(candidates, "judgements", "candidates")
+    before = tables.opinions(held)
+    if asked == "disputed" and len(before) < 2:
+        raise Refused(
+            f"judge: asked: disputed; {candidates} has the opinion {before[0]} alone. Needed: a second one before: "
+            "several teachers or `lexical: true` in `mine`, or a `judge` step with a cross-encoder."
+        )
+    parts = -(-len(held) // part_rows)
     todo = tables.missing(out / "judgements", parts)
-    left = sum(min(part_rows, rows - part * part_rows) for part in todo)
-    work(partial(_worker, passages, candidates, model, depth, words, part_rows, out), todo, left, out.name, runtime)
+    left = sum(min(part_rows, len(held) - part * part_rows) for part in todo)
+    settings = (passages, candidates, model, asked, prompt, depth, words, part_rows, out)
+    work(partial(_worker, *settings), todo, left, out.name, runtime)
     refers = artifact.facts(candidates)["refers"]
-    return _facts(out) | {"rows": rows, "refers": refers, "model": tables.notes(out / "judgements")[0]["model"]}
+    return _facts(out, before, depth) | {
+        "rows": len(held),
+        "refers": refers,
+        "model": tables.notes(out / "judgements")[0]["model"],
+    }
 
 
 def _worker(
-    passages: Path, candidates: Path, model: Writer, depth: int | None, words: int, part_rows: int, out: Path
+    passages: Path,
+    candidates: Path,
+    model: Judge,
+    asked: str,
+    prompt: Judging,
+    depth: int | None,
+    words: int,
+    part_rows: int,
+    out: Path,
 ) -> Worker:
-    import numpy as np
-
     from distill.console import Bar
 
-    judging = model()
+    judging = _able(model())
     corpus = tables.read(passages, "passages")
-    held = tables.read(candidates, "candidates")
+    held = tables.read(candidates, "judgements", "candidates")
+    before = tables.opinions(held)
     k = held.schema.field("passages").type.list_size
-    asked = min(depth or k, k)
-    schema = tables.judgements(
-        k,
-        tables.scale(held, "similarities"),
-        {
-            "scale": "log-probability",
-            "model": judging.name,
-            "prompt": prompts.LIKELIHOOD.digest + prompts.RELEVANCE.digest,
-        },
-    )
+    first = min(depth or k, k)
+    fields = _fields(judging, prompt, k)
+    if again := [field.name for field in fields if field.name in before]:
+        raise Refused(f"judge: {candidates} has {again[0]} already. Judge what `mine` made, or take another judge.")
+    schema = pa.schema([*held.schema, *fields])
 
     def do(part: int, bar: Bar) -> None:
         rows = held.slice(part * part_rows, part_rows).combine_chunks()
-        listed = tables.matrix(rows["passages"])[:, :asked]
+        known = {name: tables.matrix(rows[name]) for name in before}
+        chosen = np.flatnonzero(ranking.disputed(list(known.values())) if asked == "disputed" else np.ones(len(rows)))
+        listed = tables.matrix(rows["passages"])[chosen, :first]
         distinct, numbers = np.unique(listed, return_inverse=True)
         shown = [" ".join(text.split()[:words]) for text in tables.passage_texts(corpus, distinct)]
         texts = [shown[number] for number in numbers.reshape(-1)]
-        queries = [query for query in tables.texts(rows["query"]) for _ in range(asked)]
-        likelihoods = judging.log_likelihood(
-            [prompts.LIKELIHOOD.filled(passage=text) for text in texts],
-            [f" {query}" for query in queries],
-            shared=prompts.LIKELIHOOD.shared,
-        )
-        relevances = judging.classify(
-            [prompts.RELEVANCE.filled(passage=text, query=query) for text, query in zip(texts, queries, strict=True)],
-            prompts.LABELS,
-            shared=prompts.RELEVANCE.shared,
-        )[:, 0]
+        queries = [query for query in tables.texts(rows["query"].take(pa.array(chosen))) for _ in range(first)]
         columns = {name: rows[name] for name in held.schema.names}
-        for name, values in (("likelihoods", likelihoods), ("relevances", relevances)):
+        for field, values in zip(fields, _said(judging, prompt, queries, texts), strict=True):
             full = np.full((len(rows), k), np.nan, np.float32)
-            full[:, :asked] = values.reshape(len(rows), asked)
-            columns[name] = full
+            full[chosen, :first] = values.reshape(len(chosen), first)
+            columns[field.name] = full
         tables.write(out / "judgements", schema, columns, part=part, note={"model": judging.name})
         bar.step(len(rows), f"{len(texts):,} pairs")
 
     return do
 
 
-def _facts(out: Path) -> dict[str, object]:
-    import numpy as np
+def _able(judging: object) -> LanguageModel | Reranker:
+    if isinstance(judging, (LanguageModel, Reranker)):
+        return judging
+    raise Refused(f"judge: {type(judging).__name__} is neither a LanguageModel nor a Reranker. Make it one of them.")
 
+
+def _fields(judging: LanguageModel | Reranker, prompt: Judging, k: int) -> list[pa.Field]:
+    """The columns that a judge fills."""
+    if isinstance(judging, Reranker):
+        return [tables.opinion("rerankings", k, {"scale": "logit", "model": judging.name})]
+    told = {"scale": "log-probability", "model": judging.name}
+    asking = {"likelihoods": prompt.asks_likelihood, "relevances": prompt.asks_relevance}
+    return [tables.opinion(name, k, told | {"prompt": each.digest}) for name, each in asking.items()]
+
+
+def _said(judging: LanguageModel | Reranker, prompt: Judging, queries: list[str], texts: list[str]) -> list[np.ndarray]:
+    """What a judge says of each pair, a column each."""
+    if not queries:
+        return [np.zeros(0, np.float32)] * (1 if isinstance(judging, Reranker) else 2)
+    if isinstance(judging, Reranker):
+        return [judging.score(queries, texts)]
+    likelihood, relevance = prompt.asks_likelihood, prompt.asks_relevance
+    return [
+        judging.log_likelihood(
+            [likelihood.filled(passage=text) for text in texts],
+            [f" {query}" for query in queries],
+            shared=likelihood.shared,
+        ),
+        judging.classify(
+            [relevance.filled(passage=text, query=query) for text, query in zip(texts, queries, strict=True)],
+            LABELS,
+            shared=relevance.shared,
+        )[:, 0],
+    ]
+
+
+def _facts(out: Path, before: list[str], depth: int | None) -> dict[str, object]:
     from distill.scores import histogram
 
     held = tables.opened(out / "judgements")
-    likelihoods, relevances = (tables.matrix(held[name]) for name in ("likelihoods", "relevances"))
-    judged = np.isfinite(likelihoods)
-    best = [np.where(judged, values, -np.inf).argmax(1) for values in (likelihoods, relevances)]
+    known = {name: tables.matrix(held[name]) for name in tables.opinions(held)}
+    new = [name for name in known if name not in before]
+    judged = np.isfinite(known[new[0]])
+    first = min(depth or judged.shape[1], judged.shape[1])
+    agreed = {
+        f"{one} and {other}": round(share, 4)
+        for number, one in enumerate(known)
+        for other in list(known)[number + 1 :]
+        if (share := ranking.agreement(known[one], known[other])) is not None
+    }
     return {
         "pairs": int(judged.sum()),
-        "judges_agree_on_the_best": round(float((best[0] == best[1]).mean()), 4),
-        "teacher_agrees_with_likelihood": round(float((best[0] == 0).mean()), 4),
-        "teacher_agrees_with_relevance": round(float((best[1] == 0).mean()), 4),
-        "histograms": {
-            "log P(query given passage)": histogram(likelihoods[judged]),
-            "log P(relevant)": histogram(relevances[judged]),
-        },
+        "saved": round(1 - float(judged.sum()) / (len(held) * first), 4),
+        "put_the_same_first": agreed,
+        "histograms": {tables.OPINIONS[name]: histogram(known[name][judged]) for name in new},
     }

@@ -1,31 +1,47 @@
 """Candidates to examples: choose the positive and the hard negatives, keep the teacher's raw scores."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from distill import artifact, console, tables
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distill import artifact, console, ranking, tables
 from distill.artifact import Facts
 from distill.errors import Refused
-from distill.stages import stage
+from distill.ranking import Opinions
+from distill.stages import stage, summed
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
+BLOCK = 1 << 16
+"""Queries labelled at once: bounds memory."""
 
+SAMPLED = 100_000
+"""Lists at most from which the automatic temperature is told."""
 
 ALL_OR_NOTHING = (0.02, 0.995)
 """Shares of the candidates under the ceiling beyond which the rule says nothing about them."""
 
 
-def _check(rule: str, ceiling: float | None, floor: float | None) -> None:
+def _check(
+    rule: str, ceiling: float | None, floor: float | None, positive: str, positives: int, agreement: int | None
+) -> None:
     if floor is not None and not -1 <= floor <= 1:
         raise Refused(f"floor: {floor}; needed: a cosine, from -1 to 1.")
     if rule == "naive" and ceiling is not None:
         raise Refused("ceiling: naive has none. Leave it out, or say another `rule`.")
+    if positives < 1 or (positives > 1 and (rule == "naive" or positive == "seed")):
+        raise Refused(
+            f"positives: {positives}; needed: 1, or more where judgements choose and a `rule` tells likely positives."
+        )
+    if agreement is not None and agreement < 1:
+        raise Refused(f"agreement: {agreement}; needed: 1 or more, a rank.")
 
 
-@stage(version=1, check=_check)
+@stage(version=2, check=_check)
 def label(
     *,
     candidates: Path,
@@ -33,11 +49,15 @@ def label(
     rule: Literal["share", "margin", "absolute", "naive"] = "share",
     ceiling: float | None = None,
     skip: int = 0,
+    choice: ranking.Choice = "nearest",
     floor: float | None = None,
     fusion: int = 0,
     positive: Literal["judged", "seed"] = "judged",
-    scores: Literal["similarities", "likelihoods", "relevances"] = "similarities",
+    positives: int = 1,
+    agreement: int | None = None,
+    scores: Literal["similarities", "rerankings", "likelihoods", "relevances"] = "similarities",
     within: int | None = None,
+    seed: int = 0,
     out: Path,
 ) -> Facts:
     """Choose a positive and hard negatives for each query. Choices only: seconds, so try several side by side.
@@ -45,91 +65,204 @@ def label(
     Args:
         candidates: Artifact of `judge`; or of `mine`, and then the seed stays the positive, which is how
             supervised pairs get their hard negatives.
-        negatives: Hard negatives kept for each query, the most similar under the ceiling.
+        negatives: Hard negatives kept for each query.
         rule: What a negative's similarity stays under, since above it the passage is likely an unlabelled positive
             (NV-Retriever, arXiv 2407.15831): a share of the positive's, a margin below it, a cosine, or nothing.
         ceiling: Which share, margin or cosine; None: that paper's best, 0.95, 0.05 or 0.7. It suits a miner whose
             positives lie near 0.8: look at the kept share.
         skip: So many of the first candidates are no negatives, whatever their similarity.
+        choice: Which of those under the ceiling: the most similar; any, at random; evenly spread over their range of
+            similarity; or those that the judges put last, which Gecko took.
         floor: Drop queries whose positive has a similarity below it: a share of next to nothing is nothing.
         fusion: Added to a rank before it is inverted; 0 as in Gecko, 60 as in Cormack et al. 2009.
-        positive: The candidate that the judgements prefer, fused by rank (Gecko), or the seed.
+        positive: The candidate that the judgements prefer, fused by rank (Gecko), or the seed. Where no judge was
+            asked, since those before agreed, it is the one that they agreed on.
+        positives: Positives of a query at most, a row each: after the first, those that come next in the judges' order
+            and lie above the ceiling, where the rule expects unlabelled positives.
+        agreement: Drop queries whose positive a judge or the teacher does not put among the first so many: a passage
+            that talks one judge into it stands alone.
         scores: Which raw numbers become the targets of the KL loss.
-        within: Drop queries whose seed is not among the first so many candidates; None keeps all.
+        within: Drop queries whose seed is not among the first so many candidates (round-trip consistency); None keeps
+            all.
+        seed: Of what is chosen at random.
         out: The artifact.
 
     Returns:
         Rows kept; dropped by rule; share of queries whose positive is not their seed; negatives a query, and their
         ranks; the share of candidates that stays under the ceiling, with a warning where that is all or nothing.
     """
-    import numpy as np
-
-    from distill import ranking
-    from distill.scores import auto_temperature, entropies, histogram
-
     held = tables.read(candidates, "judgements", "candidates")
-    judged = "likelihoods" in held.schema.names
-    if scores != "similarities" and not judged:
-        raise Refused(f"label: scores are {scores}, and {candidates} was not judged. Use similarities, or judge first.")
-    if fusion and not judged:
-        raise Refused(f"label: fusion is of judgements, and {candidates} was not judged. Leave it out, or judge first.")
-    listed, similarities = tables.matrix(held["passages"]), tables.matrix(held["similarities"])
-    seeds, seed_ranks = held["seed"].to_numpy(), held["seed_rank"].to_numpy()
-    targets = similarities if scores == "similarities" else tables.matrix(held[scores])
-    everyone = np.arange(len(held))
-    positives, values = seeds, held["seed_similarity"].to_numpy()
-    if judged and positive == "judged":
-        fused = ranking.fuse(tables.matrix(held["likelihoods"]), tables.matrix(held["relevances"]), fusion)
-        best = fused.argmax(1)
-        positives, values = listed[everyone, best], similarities[everyone, best]
-    same = _numbered(held)
-    known = ranking.answers(listed, positives, seeds, same)
-    highest = ranking.ceilings(values, rule, ranking.CEILINGS[rule] if ceiling is None else ceiling)
-    hard = ranking.hard_negatives(similarities, known, highest, negatives, skip)
-    first = ranking.scores_of(listed, targets, positives, values if scores == "similarities" else None)
-    is_scored = np.isfinite(first)
-    is_early = (seed_ranks >= 0) & (seed_ranks < within) if within is not None else np.ones(len(held), bool)
-    is_near = values >= floor if floor is not None else np.ones(len(held), bool)
-    dropped = {"positive without a score": int((~is_scored).sum())}
-    dropped["seed not found early enough"] = int((is_scored & ~is_early).sum())
-    dropped["positive below the floor"] = int((is_scored & is_early & ~is_near).sum())
-    rows = np.flatnonzero(is_scored & is_early & is_near)
-    lists = [[int(positives[row]), *listed[row][hard[row]].tolist()] for row in rows]
-    told = [[float(first[row]), *targets[row][hard[row]].tolist()] for row in rows]
-    if not lists:
+    judges = [name for name in tables.opinions(held) if name in tables.JUDGED]
+    _check_judged(candidates, held, judges, scores, fusion, choice, positives)
+    level = ranking.CEILINGS[rule] if ceiling is None else ceiling
+    repeated = ranking.Repeated.of(_numbered(held), held["seed"].to_numpy())
+    told = []
+    for part, start in enumerate(range(0, len(held), BLOCK)):
+        rows = held.slice(start, BLOCK).combine_chunks()
+        known = {name: tables.matrix(rows[name]) for name in tables.opinions(held)}
+        listed, twins = tables.matrix(rows["passages"]), tables.matrix(rows["twins"])
+        seeds, ranks = rows["seed"].to_numpy(), rows["seed_rank"].to_numpy()
+        preferred = ranking.preferred(known, judges, fusion)
+        first, values = seeds, rows["seed_similarity"].to_numpy()
+        if judges and positive == "judged":
+            best = ranking.firsts(preferred)[:, None]
+            first, values = (np.take_along_axis(each, best, 1)[:, 0] for each in (listed, known["similarities"]))
+        answered = ranking.answers(listed, twins, first, seeds) | repeated.answers(listed, start)
+        highest = ranking.ceilings(values, rule, level)
+        able = ranking.able(known["similarities"], answered, highest, skip)
+        hard = ranking.hard_negatives(able, known["similarities"], preferred, negatives, choice, (seed, part))
+        given = ranking.scores_of(listed, known[scores], first, values if scores == "similarities" else None)
+        faults = {"positive without a score": ~np.isfinite(given)}
+        if within is not None:
+            faults["seed not found early enough"] = (ranks < 0) | (ranks >= within)
+        if floor is not None:
+            faults["positive below the floor"] = values < floor
+        if agreement is not None:
+            faults["judges disagree"] = ~ranking.agreed(known, listed, first, agreement)
+        kept, dropped = _kept(faults)
+        chosen = _Chosen(kept, first[kept], given[kept])
+        if positives > 1:
+            chosen = _with_more(chosen, listed, known, preferred, highest, scores, positives)
+        columns = _columns(rows, start, chosen, listed, known[scores], hard)
+        tables.write(out / "examples", tables.EXAMPLES, columns, part=part, note={"dropped": dropped})
+        under = (known["similarities"] < highest[:, None])[kept][~answered[kept]]
+        told.append(_Told.of(chosen, seeds, known[scores], hard, under))
+    return _facts(out, told, candidates, held, rule, scores)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Examples of a block: which query, which positive, and its score."""
+
+    rows: np.ndarray
+    positives: np.ndarray
+    scores: np.ndarray
+
+
+def _check_judged(
+    candidates: Path, held: pa.Table, judges: Sequence[str], scores: str, fusion: int, choice: str, positives: int
+) -> None:
+    """Make sure that what is asked for was judged."""
+    if scores not in held.schema.names:
+        there = ", ".join(name for name in tables.opinions(held) if name in ("similarities", *tables.JUDGED))
+        raise Refused(f"label: scores are {scores}, and {candidates} has {there}. Take such, or judge first.")
+    needing = {"fusion": fusion, "positives": positives > 1, "choice: last": choice == "last"}
+    if not judges and (asked := [name for name, value in needing.items() if value]):
+        raise Refused(
+            f"label: {asked[0]} is of judgements, and {candidates} was not judged. Leave it out, or judge first."
+        )
+
+
+def _kept(faults: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows without a fault, and how many each fault dropped; of several the first counts."""
+    left = np.ones(len(next(iter(faults.values()))), bool)
+    dropped = {}
+    for name, faulty in faults.items():
+        dropped[name] = int((left & faulty).sum())
+        left &= ~faulty
+    return np.flatnonzero(left), dropped
+
+
+def _with_more(
+    chosen: _Chosen,
+    listed: np.ndarray,
+    known: Opinions,
+    preferred: np.ndarray,
+    highest: np.ndarray,
+    scores: str,
+    positives: int,
+) -> _Chosen:
+    """The examples with those of further positives: next in the judges' order, and not under the ceiling."""
+    order = np.argsort(-preferred[chosen.rows], axis=1, kind="stable")[:, 1:positives]
+    rows = np.repeat(chosen.rows, order.shape[1])
+    places = order.reshape(-1)
+    given = known[scores][rows, places]
+    also = (known["similarities"][rows, places] >= highest[rows]) & np.isfinite(given)
+    every = np.concatenate([chosen.rows, rows[also]])
+    by_row = np.argsort(every, kind="stable")
+    firsts = np.concatenate([chosen.positives, listed[rows, places][also]])
+    return _Chosen(every[by_row], firsts[by_row], np.concatenate([chosen.scores, given[also]])[by_row])
+
+
+def _columns(
+    rows: pa.Table, start: int, chosen: _Chosen, listed: np.ndarray, scores: np.ndarray, hard: np.ndarray
+) -> dict[str, object]:
+    """The examples' columns: each positive, then its query's hard negatives."""
+    at, count = chosen.rows, len(chosen.rows)
+    inside = np.concatenate([np.ones((count, 1), bool), hard[at]], 1)
+    ends = pa.array(np.concatenate([[0], inside.sum(1).cumsum()]), pa.int32())
+    lists = [
+        np.concatenate([first[:, None], rest[at]], 1)[inside]
+        for first, rest in ((chosen.positives, listed), (chosen.scores.astype(np.float32), scores))
+    ]
+    return {
+        "kind": pa.array(["retrieval"]).take(pa.array(np.zeros(count, np.int64))),
+        "task": rows["task"].take(pa.array(at)),
+        "query": rows["query"].take(pa.array(at)),
+        "passages": pa.ListArray.from_arrays(ends, pa.array(lists[0])),
+        "scores": pa.ListArray.from_arrays(ends, pa.array(lists[1])),
+        "in_batch": np.ones(count, bool),
+        "symmetric": np.zeros(count, bool),
+        "group": np.full(count, -1),
+        "origin": at + start,
+    }
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the facts are made of, of a block."""
+
+    relabelled: int
+    positives: np.ndarray
+    negatives: np.ndarray
+    ranks: np.ndarray
+    lengths: np.ndarray
+    under: int
+    others: int
+
+    @classmethod
+    def of(cls, chosen: _Chosen, seeds: np.ndarray, scores: np.ndarray, hard: np.ndarray, under: np.ndarray) -> "_Told":
+        """Of the examples; `under` says of the candidates that are not known to answer whether the ceiling is above."""
+        taken = hard[chosen.rows]
+        return cls(
+            relabelled=int((chosen.positives != seeds[chosen.rows]).sum()),
+            positives=chosen.scores,
+            negatives=scores[chosen.rows][taken],
+            ranks=np.nonzero(taken)[1] + 1,
+            lengths=taken.sum(1),
+            under=int(under.sum()),
+            others=len(under),
+        )
+
+
+def _facts(
+    out: Path, told: Sequence[_Told], candidates: Path, held: pa.Table, rule: str, scores: str
+) -> dict[str, object]:
+    from distill.scores import histogram
+
+    lengths = np.concatenate([each.lengths for each in told])
+    dropped = summed(note["dropped"] for note in tables.notes(out / "examples"))
+    if not len(lengths):
         raise Refused(
             f"label: no query of {len(held)} is left; dropped: { {why: n for why, n in dropped.items() if n} }. "
-            "Raise `within`, lower `floor`, or take other `scores`."
+            "Raise `within` or `agreement`, lower `floor`, or take other `scores`."
         )
-    columns = {
-        "kind": ["retrieval"] * len(rows),
-        "task": held["task"].take(rows),
-        "query": held["query"].take(rows),
-        "passages": lists,
-        "scores": told,
-        "in_batch": np.ones(len(rows), bool),
-        "symmetric": np.zeros(len(rows), bool),
-        "group": np.full(len(rows), -1),
-        "origin": rows,
+    others = sum(each.others for each in told)
+    kept = sum(each.under for each in told) / others if others else 0.0
+    numbers = {
+        "score of the positive": np.concatenate([each.positives for each in told]),
+        "score of a hard negative": np.concatenate([each.negatives for each in told]),
+        "rank of a hard negative": np.concatenate([each.ranks for each in told]).astype(np.float32),
     }
-    tables.write(out / "examples", tables.EXAMPLES, columns)
-    lengths = np.array([len(list_) for list_ in lists])
-    padded, present = ranking.padded(told)
-    others = ~known[rows]
-    kept = float((similarities < highest[:, None])[rows][others].mean()) if others.any() else 0.0
     facts: dict[str, object] = {
-        "rows": len(rows),
-        "dropped": {rule: count for rule, count in dropped.items() if count},
-        "relabelled": round(float((positives != seeds)[rows].mean()), 4),
-        "mean_negatives": round(float((lengths - 1).mean()), 3),
-        "without_negatives": int((lengths == 1).sum()),
+        "rows": len(lengths),
+        "dropped": {why: count for why, count in dropped.items() if count},
+        "relabelled": round(sum(each.relabelled for each in told) / len(lengths), 4),
+        "mean_negatives": round(float(lengths.mean()), 3),
+        "without_negatives": int((lengths == 0).sum()),
         "under_the_ceiling": round(kept, 4),
         "score": {"column": scores} | tables.scale(held, scores),
-        "histograms": {
-            "score of the positive": histogram(first[rows]),
-            "score of a hard negative": histogram(targets[rows][hard[rows]]),
-            "rank of a hard negative": histogram(np.nonzero(hard[rows])[1].astype(np.float32) + 1),
-        },
+        "histograms": {name: histogram(values) for name, values in numbers.items()},
         "refers": artifact.facts(candidates)["refers"],
     }
     if rule != "naive" and not ALL_OR_NOTHING[0] <= kept <= ALL_OR_NOTHING[1]:
@@ -139,17 +272,26 @@ def label(
             "and set `ceiling`."
         )
         console.say(f"{out.name}: {facts['warning']}")
-    if (lengths > 1).any():
-        with contextlib.suppress(Refused):  # scores that say nothing stop a KL loss, not a contrastive one
-            found = auto_temperature(padded, present)
-            facts["temperature_for_entropy_0.6"] = round(found, 5)
-            facts["entropy"] = round(float(entropies(padded, present, found)[lengths > 1].mean()), 4)
-    return facts
+    return facts | _temperature(out, lengths)
 
 
-def _numbered(held: "pa.Table") -> "np.ndarray":
+def _temperature(out: Path, lengths: np.ndarray) -> dict[str, object]:
+    """The automatic temperature of the lists and the entropy that it gives, told from a sample of them."""
+    from distill.scores import auto_temperature, entropies
+
+    listed = np.flatnonzero(lengths > 0)
+    if not len(listed):
+        return {}
+    drawn = listed[np.unique(np.linspace(0, len(listed) - 1, min(SAMPLED, len(listed))).astype(int))]
+    padded, present = ranking.padded(tables.opened(out / "examples")["scores"].take(pa.array(drawn)).to_pylist())
+    with contextlib.suppress(Refused):  # scores that say nothing stop a KL loss, not a contrastive one
+        found = auto_temperature(padded, present)
+        entropy = float(entropies(padded, present, found).mean())
+        return {"temperature_for_entropy_0.6": round(found, 5), "entropy": round(entropy, 4)}
+    return {}
+
+
+def _numbered(held: pa.Table) -> np.ndarray:
     """Equal numbers for equal queries with equal tasks."""
-    import pyarrow.compute as pc
-
     asked = pc.binary_join_element_wise(held["task"], held["query"], "\0")
     return asked.combine_chunks().dictionary_encode().indices.to_numpy()

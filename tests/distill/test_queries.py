@@ -7,7 +7,7 @@ import pytest
 from distill import prompts, queries
 
 PASSAGE = "list.sort() sorts the list in place, using only < comparisons between items."
-SHARED = prompts.WRITE.shared
+SHARED = prompts.Writing().prompt.shared
 
 
 def completion(query: str, task: str = "Given a question, find the passage that answers it.") -> str:
@@ -60,6 +60,27 @@ def test_fault_names_the_rule(query: str, rule: str | None) -> None:
     assert queries.fault("Find the documentation.", query, PASSAGE, SHARED) == rule
 
 
+@pytest.mark.parametrize(
+    ("query", "passage", "rule"),
+    [
+        ("wie sortiere ich eine Liste in Python, ohne sie zu kopieren", PASSAGE, "another language"),
+        ("comment trier une liste sans en faire une copie", PASSAGE, "another language"),
+        (
+            "如何在不复制的情况下 对列表进行排序 请告诉我好的方法 谢谢你们大家",
+            PASSAGE,
+            "another language",
+        ),
+        ("wie sortiere ich eine Liste", "Diese Methode ordnet die Liste an Ort und Stelle, ohne eine Kopie.", None),
+        ("list.sort key=str.lower reverse", PASSAGE, None),  # names of a program are no language
+        ("sort liste python", PASSAGE, None),  # too few letters to tell
+    ],
+    ids=str,
+)
+def test_a_query_is_in_the_language_of_its_passage(query: str, passage: str, rule: str | None) -> None:
+    """Harm: a model that drifts into another language teaches the student to match across, or good queries are lost."""
+    assert queries.fault("Find the documentation.", query, passage, SHARED) == rule
+
+
 def test_a_task_that_runs_on_is_dropped() -> None:
     """Harm: an instruction fills the teacher's length, and the run stops at that row an hour later."""
     for words, rule in ((20, None), (21, "wrong length")):
@@ -73,7 +94,7 @@ def test_usable_keeps_and_counts() -> None:
         completion(good[0]),
         "nothing of use",
         completion("two words"),
-        completion(good[0].upper() + "?"),
+        completion("wie ordnet man die Eintr\u00e4ge einer Liste ohne sie zu kopieren"),
         completion("sorts the list in place"),
         completion("how do I clip the values of a numpy array to an interval?"),
         completion(good[1]),
@@ -81,7 +102,7 @@ def test_usable_keeps_and_counts() -> None:
     kept, dropped = queries.usable(written, [PASSAGE] * len(written), SHARED)
     task = "Given a question, find the passage that answers it."
     assert kept == [(0, task, good[0]), (6, task, good[1])]
-    assert dropped == {"unparsable": 1, "wrong length": 1, "copied": 1, "leaked": 1, "duplicate": 1}
+    assert dropped == {"unparsable": 1, "wrong length": 1, "copied": 1, "leaked": 1, "another language": 1}
     assert set(dropped) == set(queries.RULES)
 
 
@@ -93,8 +114,8 @@ def test_lists_of_other_lengths_are_an_error() -> None:
 
 def test_kinds_are_drawn_alike_and_by_the_seed() -> None:
     """Harm: one kind of query is all there is, or the same recipe makes other queries."""
-    drawn = queries.kinds(4000, (3, 1))
-    assert drawn == queries.kinds(4000, (3, 1)) != queries.kinds(4000, (3, 2))
+    drawn = queries.kinds(prompts.KINDS, 4000, (3, 1))
+    assert drawn == queries.kinds(prompts.KINDS, 4000, (3, 1)) != queries.kinds(prompts.KINDS, 4000, (3, 2))
     counts = Counter(drawn)
     assert set(counts) == set(prompts.KINDS)
     assert all(900 < count < 1100 for count in counts.values())

@@ -79,7 +79,7 @@ def test_more_than_there_is_is_refused(k: int) -> None:
     with pytest.raises(Refused, match=f"k is {k}, with 9 passages"):
         search.top_k(corpus(2), corpus(9), k)
     with pytest.raises(Refused, match=f"k is {k}, with 9 passages"):
-        search.lexical(["a word"], ["some words"] * 9, k)
+        search.Lexical(["some words"] * 9).top_k(["a word"], k)
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -101,7 +101,7 @@ PASSAGES = [
 
 def test_lexical_finds_another_form_of_a_word() -> None:
     """Harm: the baseline is weaker than anybody's BM25, and the models look better than they are."""
-    rows, scores = search.lexical(["sorted lists", "insert into dictionaries", "closing a file"], PASSAGES, 2)
+    rows, scores = search.Lexical(PASSAGES).top_k(["sorted lists", "insert into dictionaries", "closing a file"], 2)
     assert rows[:, 0].tolist() == [0, 1, 2]
     assert (scores[:, 0] > scores[:, 1]).all()
     assert (scores >= 0).all()
@@ -109,14 +109,14 @@ def test_lexical_finds_another_form_of_a_word() -> None:
 
 def test_lexical_gives_nothing_for_words_it_has_not_seen() -> None:
     """Harm: a query that shares no word is answered by chance, and a lucky row counts as found."""
-    _, scores = search.lexical(["zygote quark", "the of a", ""], PASSAGES, 3)
+    _, scores = search.Lexical(PASSAGES).top_k(["zygote quark", "the of a", ""], 3)
     assert (scores == 0).all()
 
 
 def test_lexical_equals_the_formula() -> None:
     """Harm: other constants than the documented ones (k1 1.2, b 0.75)."""
     texts = ["red red blue", "blue green", "green green green yellow", "yellow"]
-    rows, scores = search.lexical(["red green"], texts, 4)
+    rows, scores = search.Lexical(texts).top_k(["red green"], 4)
     words = [text.split() for text in texts]
     mean = sum(map(len, words)) / 4
     expected = []

@@ -107,9 +107,10 @@ def test_a_note_cannot_say_another_size(tmp_path: Path) -> None:
 def test_what_scores_mean_is_kept(tmp_path: Path) -> None:
     """Harm: log-probabilities are taken for cosines because their scale was lost on the way."""
     meaning = {"scale": "cosine", "model": "teacher@1"}
-    schema = tables.candidates(2, meaning)
+    schema = tables.candidates(2, {"similarities": meaning})
     columns = QUERIES | {
         "passages": np.zeros((3, 2), np.int64),
+        "twins": np.zeros((3, 2), np.int64),
         "similarities": np.ones((3, 2), np.float32),
         "seed_rank": np.zeros(3, np.int32),
         "seed_similarity": np.zeros(3, np.float32),
@@ -179,6 +180,6 @@ def test_a_row_outside_its_table_is_named() -> None:
 
 def test_a_score_says_what_it_counts() -> None:
     """Harm: a score's meaning is lost because it was never written, or is bytes that JSON refuses."""
-    schema = tables.candidates(1, {"scale": "cosine"})
+    schema = tables.candidates(1, {"similarities": {"scale": "cosine"}})
     assert tables.scale(schema.empty_table(), "similarities") == {"scale": "cosine"}
     assert tables.scale(schema.empty_table(), "query") == {}

@@ -90,6 +90,11 @@ def written(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def drawn_rows(folder: Path) -> list[int]:
+    """The passages of all drafts."""
+    return [row["seed"] for row in tables.opened(folder / "drafts").to_pylist()]
+
+
 def usable(number: int) -> bool:
     return number % 6 == 0
 
@@ -114,7 +119,8 @@ def test_every_passage_drawn_is_a_row_or_counted_under_its_rule(notes: Path, tmp
     facts = generate(passages=notes, model=Author, out=tmp_path / "out")
     each = COUNT // 6
     assert facts["dropped"] == {
-        "unparsable": each, "wrong length": each, "copied": each, "leaked": each, "duplicate": each - 1,
+        "unparsable": each, "wrong length": each, "copied": each, "leaked": each, "another language": 0,
+        "in a benchmark": 0, "duplicate": each - 1, "near-duplicate": 0,
     }  # fmt: skip
     assert (facts["asked"], facts["rows"]) == (COUNT, each + 1)
 
@@ -124,15 +130,16 @@ def test_counts_of_parts_add_up(part_rows: int, notes: Path, tmp_path: Path) -> 
     """Harm: a part that keeps no row stops the step, or the counts are those of the last part."""
     facts = generate(passages=notes, model=Author, limit=30, part_rows=part_rows, out=tmp_path / "out")
     sizes, total = [], Counter(dict.fromkeys(RULES, 0))
-    for note in tables.notes(tmp_path / "out" / "queries"):
+    for note in tables.notes(tmp_path / "out" / "drafts"):
         assert isinstance(note["dropped"], dict) and isinstance(note["rows"], int)
         sizes.append(note["rows"] + sum(note["dropped"].values()))
         total.update(note["dropped"])
     assert sizes == [min(part_rows, 30 - at) for at in range(0, 30, part_rows)]
-    assert facts["dropped"] == dict(total)
-    rows = facts["rows"]
-    assert isinstance(rows, int)
-    assert rows + sum(total.values()) == facts["asked"] == 30
+    dropped, rows = facts["dropped"], facts["rows"]
+    assert isinstance(dropped, dict) and isinstance(rows, int)
+    assert {rule: dropped[rule] for rule in total} == dict(total)
+    assert rows + sum(dropped.values()) == facts["asked"] == 30
+    assert dropped["duplicate"] == sum(number % 6 == 4 for number in drawn_rows(tmp_path / "out")) - 1
     assert len(written(tmp_path / "out")) == rows
 
 
@@ -141,7 +148,7 @@ def test_no_passage_is_drawn_twice(limit: int, asked: int, notes: Path, tmp_path
     """Harm: of two queries of one passage each is a negative's query to the other; or a small corpus is refused."""
     facts = generate(passages=notes, model=Author, limit=limit, part_rows=1, out=tmp_path / "out")
     assert facts["asked"] == asked
-    seeds = [row["seed"] for row in written(tmp_path / "out")]
+    seeds = drawn_rows(tmp_path / "out")
     assert len(set(seeds)) == len(seeds)
     assert seeds != sorted(seeds)  # at random, and not the first of the corpus
 
@@ -154,10 +161,10 @@ def test_the_model_is_asked_as_the_recipe_says(notes: Path, tmp_path: Path) -> N
         passages=notes, model=model, limit=20, part_rows=15, temperature=0.3, top_p=0.8, tokens=21,
         out=tmp_path / "out",
     )  # fmt: skip
-    common = {"shared": prompts.WRITE.shared, "stop": "\n\n", "temperature": 0.3, "top_p": 0.8, "tokens": 21}
+    common = {"shared": prompts.Writing().prompt.shared, "stop": "\n\n", "temperature": 0.3, "top_p": 0.8, "tokens": 21}
     assert Author.calls == [{"rows": 15, **common}, {"rows": 5, **common}]
     assert facts["model"] == "author of dry queries"
-    assert facts["prompt"] == prompts.WRITE.digest
+    assert facts["prompt"] == prompts.Writing().prompt.digest
     assert facts["refers"] == {"passages": artifact.fingerprint(notes)}
 
 
@@ -214,9 +221,9 @@ def test_parts_made_again_have_the_same_bytes(
     out = tmp_path / "queries"
     shutil.copytree(sampled, out)
     facts = artifact.facts(out)
-    kept = {file: file.stat().st_ino for file in (out / "queries").iterdir() if int(file.stem[-1]) not in lost}
+    kept = {file: file.stat().st_ino for file in (out / "drafts").iterdir() if int(file.stem[-1]) not in lost}
     assert len(kept) == 2 * (3 - len(lost))
-    for file in (out / "done.json", out / "manifest.json", *(out / "queries").iterdir()):
+    for file in (out / "done.json", out / "manifest.json", *(out / "drafts").iterdir()):
         if file not in kept:
             file.unlink()
     again = babble(corpus, babbler, out)
@@ -247,8 +254,65 @@ def test_another_recipe_does_not_go_on_with_what_is_there(notes: Path, tmp_path:
     """Harm: half of the queries are written at one temperature and half at another."""
     call = functools.partial(generate, passages=notes, model=Author, part_rows=20, out=tmp_path / "out")
     call()
-    for lost in (tmp_path / "out" / "done.json", tmp_path / "out" / "queries" / "part-00001.json"):
+    for lost in (tmp_path / "out" / "done.json", tmp_path / "out" / "drafts" / "part-00001.json"):
         lost.unlink()
     with pytest.raises(Refused, match=r"another recipe.*\n  settings\.temperature: 0\.9 -> 0\.5$"):
         call(temperature=0.5)
     assert not artifact.is_done(tmp_path / "out")
+
+
+class Chorus(Author):
+    """Writes nearly the same for all passages, but for the words that are its number's."""
+
+    def _answer(self, prompt: str, seed: int) -> str:
+        number = int(prompt.split("note ")[1].split(maxsplit=1)[0])
+        long = "what must a reader of these notes know about the birds that live near the water and in the woods"
+        query = {
+            0: f"{long} today number {number}",
+            1: f"{long} where the herons nest",
+            2: f"{long} where the HERONS nest?",
+            3: f"which note speaks of {number} and why is {number} there",
+        }[number % 4]
+        return f" Find the note.\nQuery: {query}\n"
+
+
+def test_queries_that_nearly_repeat_one_another_are_kept_once(notes: Path, tmp_path: Path) -> None:
+    """Harm: a thousand passages get one query with a word changed, and the batch is full of false negatives."""
+    facts = generate(passages=notes, model=Chorus, part_rows=5, out=tmp_path / "out")
+    rows = written(tmp_path / "out")
+    nearly = [row["query"] for row in rows if "birds" in row["query"]]
+    assert len(nearly) == 2 and sum("herons" in query.lower() for query in nearly) == 1
+    assert sorted(row["seed"] for row in rows if "which" in row["query"]) == list(range(3, COUNT, 4))
+    assert facts["dropped"] == dict.fromkeys(RULES, 0) | {
+        "in a benchmark": 0, "duplicate": COUNT // 2 - 1, "near-duplicate": COUNT // 4 - 1,
+    }  # fmt: skip
+    whole = generate(passages=notes, model=Chorus, out=tmp_path / "whole")
+    assert whole["rows"] == facts["rows"]
+
+
+def test_queries_of_a_benchmark_are_dropped(notes: Path, tmp_path: Path) -> None:
+    """Harm: the model writes a question that it remembers from a benchmark, and the student is measured on it."""
+    folder = tmp_path / "benchmark"
+    texts = ["Which plain note has the number 6?", "which plain note has the number 12 and so on and on for ever"]
+    columns = {"source": ["b"] * 2, "key": ["0", "1"], "title": ["", ""], "text": texts}
+    tables.write(folder / "passages", tables.PASSAGES, columns)
+    files.write_json(folder / "recipe.json", {"verb": "ingest", "version": 1, "settings": {"name": "b"}})
+    artifact.finish(folder, {})
+    facts = generate(passages=notes, model=Author, exclude=(folder,), out=tmp_path / "out")
+    assert sorted(row["seed"] for row in written(tmp_path / "out") if "number" in row["query"]) == [0, 12, 18, 24, 30]
+    dropped = facts["dropped"]
+    assert isinstance(dropped, dict) and dropped["in a benchmark"] == 1
+
+
+def test_the_prompt_is_the_config_s(notes: Path, tmp_path: Path) -> None:
+    """Harm: a user's kinds and examples are read, and the model is shown others."""
+    Author.calls.clear()
+    shown = (prompts.Written("The note 5 is about owls", "title", "Given a title, find it.", "owls by night"),)
+    prompt = prompts.Writing(about="Notes.", examples=shown, kinds=("title", "claim"))
+    facts = generate(passages=notes, model=Author, prompt=prompt, out=tmp_path / "out")
+    assert {call["shared"] for call in Author.calls} == {prompt.prompt.shared}
+    assert facts["prompt"] == prompt.prompt.digest
+    assert {row["task"].rpartition(": ")[2] for row in written(tmp_path / "out")} == {"title.", "claim."}
+    for wrong, said in (({"kinds": ()}, "prompt.kinds"), ({"examples": ()}, "prompt.examples")):
+        with pytest.raises(Refused, match=said):
+            generate(passages=notes, model=Author, prompt=prompts.Writing(**wrong), out=tmp_path / "wrong")

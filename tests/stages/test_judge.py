@@ -11,8 +11,9 @@ import pytest
 
 from distill import artifact, files, prompts, tables
 from distill.errors import Refused
-from distill.interfaces import LanguageModel
+from distill.interfaces import LanguageModel, Reranker
 from distill.stages.judge import judge
+from distill.stages.label import label
 from teachers import CausalLM
 
 DEPTH = 5
@@ -87,10 +88,10 @@ def made(tmp_path: Path, texts: list[str]) -> dict[str, Path]:
     generator = np.random.default_rng(2)
     listed = np.stack([generator.permutation(count)[:DEPTH] for _ in range(ROWS)])
     similarities = -np.sort(-generator.random((ROWS, DEPTH)).astype(np.float32), axis=1)
-    schema = tables.candidates(DEPTH, {"scale": "cosine", "model": "Words@1"})
+    schema = tables.candidates(DEPTH, {"similarities": {"scale": "cosine", "model": "Words@1"}})
     whole: dict[str, Any] = {
         "task": [f"task {row % 2}" for row in range(ROWS)], "query": [f"which is number {row}?" for row in range(ROWS)],
-        "seed": listed[:, 1], "passages": listed, "similarities": similarities,
+        "seed": listed[:, 1], "passages": listed, "twins": listed, "similarities": similarities,
         "seed_rank": np.ones(ROWS, np.int32), "seed_similarity": similarities[:, 1],
     }  # fmt: skip
     cut = [{name: column[part] for name, column in whole.items()} for part in (slice(0, 4), slice(4, ROWS))]
@@ -123,9 +124,9 @@ def one_at_a_time(
         likely, relevant = [math.nan] * DEPTH, [math.nan] * DEPTH
         for place, passage in enumerate(row["passages"][:depth]):
             text, query = shown(made["passages"], passage, words), row["query"]
-            before = prompts.LIKELIHOOD.shared + f"Passage: {text}\nQuery:"
+            before = prompts.Judging().asks_likelihood.shared + f"Passage: {text}\nQuery:"
             likely[place] = float(model.log_likelihood([before], [" " + query])[0])
-            before = prompts.RELEVANCE.shared + f"Query: {query}\nPassage: {text}\nAnswer:"
+            before = prompts.Judging().asks_relevance.shared + f"Query: {query}\nPassage: {text}\nAnswer:"
             relevant[place] = float(model.classify([before], [" Yes", " No"])[0, 0])
         likelihoods.append(likely)
         relevances.append(relevant)
@@ -190,12 +191,10 @@ def test_what_the_numbers_mean_is_noted(made: dict[str, Path], tmp_path: Path) -
     """Harm: judgements of two models or two prompts are compared, and nobody can tell them apart."""
     facts = judge(**made, model=functools.partial(Letters, seed=7), part_rows=4, out=tmp_path / "out")
     table = judged(tmp_path / "out")
-    said = {
-        "scale": "log-probability",
-        "model": "letters-7",
-        "prompt": prompts.LIKELIHOOD.digest + prompts.RELEVANCE.digest,
-    }
-    assert tables.scale(table, "likelihoods") == tables.scale(table, "relevances") == said
+    said = {"scale": "log-probability", "model": "letters-7"}
+    judging = prompts.Judging()
+    assert tables.scale(table, "likelihoods") == said | {"prompt": judging.asks_likelihood.digest}
+    assert tables.scale(table, "relevances") == said | {"prompt": judging.asks_relevance.digest}
     assert tables.scale(table, "similarities") == {"scale": "cosine", "model": "Words@1"}
     assert (facts["model"], facts["rows"]) == ("letters-7", ROWS)
     assert facts["refers"] == artifact.facts(made["candidates"])["refers"]
@@ -209,12 +208,13 @@ def test_facts_say_what_the_rows_say(made: dict[str, Path], tmp_path: Path) -> N
     rows = judged(tmp_path / "out").to_pylist()
     best = [[max(range(3), key=row[name].__getitem__) for name in ("likelihoods", "relevances")] for row in rows]
     shares = {
-        "judges_agree_on_the_best": [likely == relevant for likely, relevant in best],
-        "teacher_agrees_with_likelihood": [likely == 0 for likely, _ in best],
-        "teacher_agrees_with_relevance": [relevant == 0 for _, relevant in best],
+        "likelihoods and relevances": [likely == relevant for likely, relevant in best],
+        "similarities and likelihoods": [likely == 0 for likely, _ in best],
+        "similarities and relevances": [relevant == 0 for _, relevant in best],
     }
-    assert {name: facts[name] for name in shares} == {name: round(sum(s) / ROWS, 4) for name, s in shares.items()}
-    assert len({facts[name] for name in shares}) == 3  # so that none is taken for another
+    assert facts["put_the_same_first"] == {name: round(sum(s) / ROWS, 4) for name, s in shares.items()}
+    assert len(set(facts["put_the_same_first"].values())) == 3  # so that none is taken for another
+    assert facts["saved"] == 0
     assert all(sum(counted["counts"]) == ROWS * 3 for counted in facts["histograms"].values())
 
 
@@ -296,3 +296,79 @@ def test_no_input_is_changed(made: dict[str, Path], tmp_path: Path) -> None:
     before = {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths}
     judge(**made, model=Letters, out=tmp_path / "out")
     assert {file: (files.digest(file), file.stat().st_mtime_ns) for file in paths} == before
+
+
+class Overlap(Reranker):
+    """A pair's logit is how many letters of the query the passage has: a small real reranker."""
+
+    asked: ClassVar[int] = 0
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return "overlap"
+
+    def score(self, queries: Sequence[str], passages: Sequence[str]) -> np.ndarray:
+        """One after the other."""
+        type(self).asked += len(queries)
+        return np.array(
+            [len(set(a) & set(b)) + len(b) / 100 for a, b in zip(queries, passages, strict=True)], np.float32
+        )
+
+
+def test_a_cross_encoder_judges_each_pair(made: dict[str, Path], tmp_path: Path) -> None:
+    """Harm: a logit belongs to another pair, or its column says that it is a log-probability."""
+    facts = judge(**made, model=Overlap, depth=3, words=6, part_rows=4, out=tmp_path / "out")
+    table = judged(tmp_path / "out")
+    for row in table.to_pylist():
+        texts = [shown(made["passages"], passage, 6) for passage in row["passages"][:3]]
+        np.testing.assert_allclose(row["rerankings"][:3], Overlap().score([row["query"]] * 3, texts))
+        assert np.isnan(row["rerankings"][3:]).all()
+    assert tables.scale(table, "rerankings") == {"scale": "logit", "model": "overlap"}
+    assert set(facts["put_the_same_first"]) == {"similarities and rerankings"}
+    assert list(facts["histograms"]) == ["logit of the cross-encoder"]
+
+
+def test_a_dear_judge_is_asked_where_the_cheap_ones_disagree(made: dict[str, Path], tmp_path: Path) -> None:
+    """Harm: the cascade pays for all pairs, leaves out a disputed query, or says that it saved what it paid."""
+    judge(**made, model=Overlap, part_rows=4, out=tmp_path / "cheap")
+    settings: dict[str, Any] = {"passages": made["passages"], "candidates": tmp_path / "cheap", "model": Letters}
+    facts = judge(**settings, asked="disputed", depth=4, part_rows=4, out=tmp_path / "out")
+    whole = judge(**settings, out=tmp_path / "whole")
+    rows, full = judged(tmp_path / "out").to_pylist(), judged(tmp_path / "whole").to_pylist()
+    disputed = [max(range(DEPTH), key=row["rerankings"].__getitem__) != 0 for row in rows]
+    assert {True, False} == set(disputed)
+    for row, other, wanted in zip(rows, full, disputed, strict=True):
+        for name in ("likelihoods", "relevances"):
+            expected = [*other[name][:4], math.nan] if wanted else [math.nan] * DEPTH
+            np.testing.assert_array_equal(row[name], expected)
+    assert facts["pairs"] == 4 * sum(disputed)
+    assert facts["saved"] == round(1 - sum(disputed) / ROWS, 4) and whole["saved"] == 0
+
+
+def test_nobody_is_asked_twice_or_about_nothing(made: dict[str, Path], tmp_path: Path) -> None:
+    """Harm: a second model's likelihoods replace the first one's; a cascade without a second opinion asks nobody."""
+    judge(**made, model=Letters, out=tmp_path / "first")
+    with pytest.raises(Refused, match="has likelihoods already"):
+        judge(passages=made["passages"], candidates=tmp_path / "first", model=Letters, out=tmp_path / "out")
+    with pytest.raises(Refused, match="has the opinion similarities alone"):
+        judge(**made, model=Letters, asked="disputed", out=tmp_path / "out")
+    told = prompts.Judging(relevance=(prompts.Rated("q", "p", answers=True),))
+    with pytest.raises(Refused, match=r"prompt.relevance: needed: an example that answers"):
+        judge(**made, model=Letters, prompt=told, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_all_agree_no_pair_is_asked(made: dict[str, Path], tmp_path: Path) -> None:
+    """Harm: a part without a dispute stops the run, or its rows are lost."""
+
+    class Same(Overlap):
+        def score(self, queries: Sequence[str], passages: Sequence[str]) -> np.ndarray:
+            return -np.arange(len(queries), dtype=np.float32)
+
+    judge(**made, model=Same, out=tmp_path / "cheap")
+    settings: dict[str, Any] = {"passages": made["passages"], "candidates": tmp_path / "cheap", "asked": "disputed"}
+    facts = judge(**settings, model=Letters, part_rows=4, out=tmp_path / "out")
+    assert (facts["pairs"], facts["saved"], facts["rows"]) == (0, 1, ROWS)
+    assert np.isnan(tables.matrix(judged(tmp_path / "out")["likelihoods"])).all()
+    assert label(candidates=tmp_path / "out", out=tmp_path / "examples")["rows"] == ROWS

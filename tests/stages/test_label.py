@@ -10,6 +10,7 @@ import pytest
 
 from distill import artifact, files, tables
 from distill.errors import Refused
+from distill.stages import label as module
 from distill.stages.label import label
 
 NAN = math.nan
@@ -29,7 +30,7 @@ def row(
     """One query; its rank and, where it is listed, its similarity follow from the list."""
     rank = passages.index(seed) if seed in passages else -1
     return {
-        "task": f"find {seed}", "query": f"query of {seed}", "seed": seed, "passages": passages,
+        "task": f"find {seed}", "query": f"query of {seed}", "seed": seed, "passages": passages, "twins": passages,
         "similarities": similarities, "likelihoods": likelihoods, "relevances": relevances,
         "seed_rank": rank, "seed_similarity": similarities[rank] if rank >= 0 else seed_similarity,
     }  # fmt: skip
@@ -40,7 +41,8 @@ def written(folder: Path, *parts: list[dict[str, Any]]) -> Path:
     depth = len(parts[0][0]["passages"])
     judged = parts[0][0]["likelihoods"] is not None
     name = "judgements" if judged else "candidates"
-    schema = tables.judgements(depth, COSINE, SAID) if judged else tables.candidates(depth, COSINE)
+    said = {"likelihoods": SAID, "relevances": SAID} if judged else {}
+    schema = tables.candidates(depth, {"similarities": COSINE, **said})
     with artifact.claim(folder, {"verb": name, "version": 1, "settings": {"name": folder.name}}, {}, {}):
         for number, rows in enumerate(parts):
             columns = {field: [held[field] for held in rows] for field in schema.names}
@@ -96,7 +98,7 @@ def test_supervised_pairs_get_their_hard_negatives(tmp_path: Path) -> None:
     assert chosen(tmp_path / "out") == [[10, 11], [20, 22], [30]]
     assert facts["score"] == {"column": "similarities", **COSINE}
     for scores in ("likelihoods", "relevances"):
-        with pytest.raises(Refused, match=f"scores are {scores}, and .* was not judged"):
+        with pytest.raises(Refused, match=f"scores are {scores}, and .* has similarities. Take such"):
             label(candidates=made, scores=scores, out=tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
 
@@ -354,3 +356,89 @@ def test_a_ceiling_that_says_nothing_is_told(
     assert "warning" not in label(candidates=tmp_path / "judged", out=tmp_path / "again")
     with pytest.raises(Refused, match="naive has none"):
         label(candidates=tmp_path / "judged", rule="naive", ceiling=0.5, out=tmp_path / "naive")
+
+
+def test_further_positives_are_those_over_the_ceiling_that_the_judges_prefer_next(tmp_path: Path) -> None:
+    """Harm: a query's second right passage is its negative, or a wrong one its positive since it stood next."""
+    rows = [
+        # 10, 11, 12 lie over 0.95 x 0.9 = 0.855; the judges prefer 10, 12, 13, 11
+        row(10, [10, 11, 12, 13], [0.9, 0.88, 0.86, 0.5], [-1, -9, -2, -3], [-1, -9, -2, -3]),
+        row(20, [20, 21, 22, 23], [0.9, 0.5, 0.4, 0.3], [-1, -2, -3, -4], [-1, -2, -3, -4]),
+    ]
+    made = written(tmp_path / "judged", rows)
+    facts = label(candidates=made, positives=3, scores="likelihoods", out=tmp_path / "out")
+    assert chosen(tmp_path / "out") == [[10, 13], [12, 13], [20, 21, 22, 23]]
+    assert [example["scores"] for example in examples(tmp_path / "out")] == [[-1, -3], [-2, -3], [-1, -2, -3, -4]]
+    assert [example["origin"] for example in examples(tmp_path / "out")] == [0, 0, 1]
+    assert facts["rows"] == 3
+    label(candidates=made, positives=4, out=tmp_path / "all")
+    assert chosen(tmp_path / "all")[:3] == [[10, 13], [12, 13], [11, 13]]
+
+
+def test_a_positive_that_stands_alone_is_dropped(tmp_path: Path) -> None:
+    """Harm: a passage that talks the judge into a Yes becomes the answer to every query."""
+    rows = [
+        row(10, [10, 11, 12, 13], [0.9, 0.8, 0.7, 0.6], [-1, -2, -3, -4], [-3, -2, -4, -0.1]),
+        row(20, [20, 21, 22, 23], [0.9, 0.8, 0.7, 0.6], [-2, -3, -4, -1], [-3, -2, -4, -0.1]),
+    ]
+    made = written(tmp_path / "judged", rows)
+    facts = label(candidates=made, agreement=3, out=tmp_path / "out")
+    assert chosen(tmp_path / "out") == [[10, 11, 12, 13]]
+    assert facts["dropped"] == {"judges disagree": 1}  # 23 is the fourth for the teacher
+    with pytest.raises(Refused, match="agreement: 0; needed: 1 or more"):
+        label(candidates=made, agreement=0, out=tmp_path / "refused")
+
+
+def test_twins_of_the_positive_and_of_the_seed_are_no_negatives(tmp_path: Path) -> None:
+    """Harm: a copy of the right passage with one word changed is pushed away."""
+    rows = [
+        row(10, [11, 12, 13, 14, 15], [0.9, 0.8, 0.7, 0.6, 0.5], [-1, -2, -3, -4, -5], [-1, -2, -3, -4, -5]),
+        row(20, [21, 20, 22, 23, 24], [0.9, 0.8, 0.7, 0.6, 0.5], [-1, -2, -3, -4, -5], [-1, -2, -3, -4, -5]),
+    ]
+    rows[0]["twins"] = [11, 10, 13, 11, 15]  # 12 repeats the seed, which is not listed; 14 the positive
+    rows[1]["twins"] = [21, 20, 20, 23, 24]
+    label(candidates=written(tmp_path / "judged", rows), rule="naive", out=tmp_path / "out")
+    assert chosen(tmp_path / "out") == [[11, 13, 15], [21, 23, 24]]
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("last", [20, 22, 24]), ("spread", [20, 21, 24])])
+def test_other_choices_of_negatives(choice: Any, expected: list[int], tmp_path: Path) -> None:
+    """Harm: Gecko's lowest-ranked negative is the nearest one after all."""
+    judged = {"likelihoods": [-1, -2, -9, -3, -8], "relevances": [-1, -2, -9, -3, -8]}
+    made = written(tmp_path / "judged", [row(20, [20, 21, 22, 23, 24], [0.9, 0.8, 0.7, 0.6, 0.5], **judged)])
+    label(candidates=made, choice=choice, negatives=2, out=tmp_path / "out")
+    assert chosen(tmp_path / "out") == [expected]
+
+
+def test_rows_in_blocks_are_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: the labels of a large corpus are not those of a small one, or a query's own block hides its answers."""
+    rows = drawn()
+    rows[149] |= {"task": rows[2]["task"], "query": rows[2]["query"]}
+    made = written(tmp_path / "judged", rows[:40], rows[40:])
+    whole = label(candidates=made, within=6, out=tmp_path / "whole")
+    monkeypatch.setattr(module, "BLOCK", 13)
+    cut = label(candidates=made, within=6, out=tmp_path / "cut")
+    assert examples(tmp_path / "cut") == examples(tmp_path / "whole")
+    assert len(tables.notes(tmp_path / "cut" / "examples")) == 12
+    timed = ("seconds", "peak_memory_bytes")
+    assert {name: held for name, held in cut.items() if name not in timed} == {
+        name: held for name, held in whole.items() if name not in timed
+    }
+
+
+def test_what_was_not_judged_cannot_be_asked_for(tmp_path: Path) -> None:
+    """Harm: an option that does nothing is taken, and its ablation compares a run with itself."""
+    bare = [{**held, "likelihoods": None, "relevances": None} for held in HAND]
+    made = written(tmp_path / "mined", bare)
+    asked: dict[str, dict[str, Any]] = {
+        "fusion": {"fusion": 60}, "choice: last": {"choice": "last"}, "positives": {"positives": 2},
+    }  # fmt: skip
+    for name, given in asked.items():
+        with pytest.raises(Refused, match=f"label: {name} is of judgements, and .* was not judged"):
+            label(candidates=made, **given, out=tmp_path / "out")
+    judged = written(tmp_path / "judged", HAND)
+    for given in ({"positives": 2, "rule": "naive"}, {"positives": 2, "positive": "seed"}, {"positives": 0}):
+        with pytest.raises(Refused, match="positives: "):
+            label(candidates=judged, **given, out=tmp_path / "out")
+    with pytest.raises(Refused, match=r"scores are rerankings, and .* has similarities, likelihoods, relevances"):
+        label(candidates=judged, scores="rerankings", out=tmp_path / "out")

@@ -92,13 +92,14 @@ def labelled(folder: Path, name: str, asked: list[str], **facts: object) -> tupl
     source, examples = folder / f"of_{name}", folder / name
     held: dict[str, object] = {
         "task": [EVIL] * 3, "query": asked, "seed": [0, 1, 2], "passages": [[0, 7]] * 3,
-        "similarities": [[0.625, 0.5]] * 3, "seed_rank": [0] * 3, "seed_similarity": [0.625] * 3,
+        "twins": [[0, 7]] * 3, "similarities": [[0.625, 0.5]] * 3, "seed_rank": [0] * 3, "seed_similarity": [0.625] * 3,
     }  # fmt: skip
     if is_judged:
         scores = {"likelihoods": [[-2.0, -1.0]] * 3, "relevances": [[-2.0, -1.0]] * 3}
-        tables.write(source / "judgements", tables.judgements(2, {}, {}), held | scores)
+        said: dict[str, dict[str, str]] = {"similarities": {}, "likelihoods": {}, "relevances": {}}
+        tables.write(source / "judgements", tables.candidates(2, said), held | scores)
     else:
-        tables.write(source / "candidates", tables.candidates(2, {}), held)
+        tables.write(source / "candidates", tables.candidates(2, {"similarities": {}}), held)
     finished(source, "judge" if is_judged else "mine", refers=refers)
     columns: dict[str, object] = {
         "kind": ["retrieval"] * 2, "task": [EVIL] * 2, "query": [asked[row] for row in (2, 0)],

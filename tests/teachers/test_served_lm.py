@@ -720,7 +720,7 @@ def test_a_run_goes_on_where_its_server_died(
         run(model=functools.partial(ServedLM, MODEL, server.url, concurrency=3), out=tmp_path / "out")
     first = server.paid
     assert first.total() == 21
-    assert len(tables.missing(tmp_path / "out" / "queries", 3)) == 1
+    assert len(tables.missing(tmp_path / "out" / "drafts", 3)) == 1
     server.stop()
     again = Server(speaker)  # at another port
     model = functools.partial(ServedLM, MODEL, again.url, concurrency=5)

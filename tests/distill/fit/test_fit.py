@@ -37,7 +37,7 @@ def taught(corpus: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory
     teacher = functools.partial(Encoder, base=str(encoder), length=24)
     embed(model=teacher, passages=corpus, out=run / "passage_vectors")
     embed(model=teacher, queries=corpus, out=run / "query_vectors")
-    vectors = {"passage_vectors": run / "passage_vectors", "query_vectors": run / "query_vectors"}
+    vectors = {name: (run / name,) for name in ("passage_vectors", "query_vectors")}
     mine(passages=corpus, queries=corpus, depth=10, out=run / "candidates", **vectors)
     label(candidates=run / "candidates", negatives=4, ceiling=5.0, out=run / "examples")
     return run
