@@ -1,4 +1,4 @@
-"""What a model must be able to do: embed (`Embedder`) or speak (`LanguageModel`)."""
+"""What a model must be able to do: embed (`Embedder`), speak (`LanguageModel`) or rate pairs (`Reranker`)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -158,4 +158,27 @@ class LanguageModel(ABC):
 
         Raises:
             Refused: Two labels begin with the same token, so they cannot be told apart.
+        """
+
+
+class Reranker(ABC):
+    """A model that reads a query and a passage together and says how relevant the passage is."""
+
+    VERSION = 1
+    OUTSIDE: tuple[str, ...] = ()
+    """Arguments that say where and how fast it is asked, never what it says; not in the recipe."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Model and revision, recorded beside everything it said."""
+
+    @abstractmethod
+    def score(self, queries: Sequence[str], passages: Sequence[str]) -> Float[np.ndarray, "pairs"]:
+        """Raw logit of each pair of a query and a passage: the larger, the more relevant.
+
+        A pair's does not depend on the pairs beside it.
+
+        Raises:
+            Refused: A query is so long that no passage fits beside it.
         """

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from distill import artifact, files, recipe
 from distill.errors import Refused
-from distill.interfaces import Embedder, LanguageModel
+from distill.interfaces import Embedder, LanguageModel, Reranker
 
 Model = Path | Callable[[], Embedder]
 """The step (its folder) that trained a model, or a class with its arguments."""
 
 Writer = Callable[[], LanguageModel]
 """A class with its arguments that makes a language model."""
+
+Ranker = Callable[[], Reranker]
+"""A class with its arguments that makes a reranker."""
 
 allowed = ["teachers.", "students.", "distill.readers."]
 """Packages that a config or a saved model may name a class of; `--allow` adds to it."""
