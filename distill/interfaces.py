@@ -1,4 +1,4 @@
-"""What a model must be able to do: embed (`Embedder`) or speak (`LanguageModel`)."""
+"""What a model must be able to do: embed (`Embedder`), speak (`LanguageModel`) or rate pairs (`Reranker`)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -166,8 +166,14 @@ class LanguageModel(Judge):
 
 
 class Reranker(Judge):
-    """A model that reads a query and a passage together and says how relevant the one is to the other."""
+    """A model that reads a query and a passage together and says how relevant the passage is."""
 
     @abstractmethod
     def score(self, queries: Sequence[str], passages: Sequence[str]) -> Float[np.ndarray, "pairs"]:
-        """The raw logit of each pair; larger is more relevant."""
+        """Raw logit of each pair of a query and a passage: the larger, the more relevant.
+
+        A pair's does not depend on the pairs beside it.
+
+        Raises:
+            Refused: A query is so long that no passage fits beside it.
+        """
