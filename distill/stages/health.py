@@ -26,6 +26,8 @@ LISTED = 10
 """Tasks, and crowded passages, that are listed."""
 NEGATIVES = 3
 """Hard negatives of a sampled row that are shown."""
+BETWEEN = "\u00a0· "
+"""Between what is said of a passage: a line may end behind it, and no number stands apart from its name."""
 
 
 def _check(temperature: float | str) -> None:
@@ -357,7 +359,7 @@ def _sample(
     if seed >= 0 and seed != listed[0]:
         shown.insert(0, ("seed", seed))
     said = [
-        (" · ".join([name, *_opinions(judged, passage, scores.get(passage))]), findings.cut(texts[passage]))
+        (BETWEEN.join([name, *_opinions(judged, passage, scores.get(passage))]), findings.cut(texts[passage]))
         for name, passage in shown
     ]
     return Sample(example["query"], [("task", example["task"]), *said])
@@ -367,12 +369,12 @@ def _opinions(judged: Mapping[str, Any], passage: int, score: float | None) -> l
     """A passage's score, its rank by the teacher, and what each opinion says of it."""
     from distill.health import OPINIONS
 
-    said = [] if score is None else [f"score {score:.3g}"]
+    said = [] if score is None else [f"score\u00a0{score:.3g}"]
     if judged and passage not in judged["passages"]:
         said.append("no candidate")
     elif judged:
         at = judged["passages"].index(passage)
         told = {name: judged[name][at] for name in OPINIONS if name in judged}
-        said.append(f"rank {at + 1}")
-        said += [f"{name} {value:.3g}" for name, value in told.items() if math.isfinite(value)]
+        said.append(f"rank\u00a0{at + 1}")
+        said += [f"{name}\u00a0{value:.3g}" for name, value in told.items() if math.isfinite(value)]
     return said

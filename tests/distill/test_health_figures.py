@@ -240,6 +240,14 @@ def test_negatives_that_may_be_answers_equal_a_loop() -> None:
         assert 0 < np.nansum(values) < len(values), name
 
 
+def test_an_answer_is_one_that_is_rather_said_than_not() -> None:
+    """Harm: a bound that is a little off counts what the judge denies as an answer."""
+    relevances = np.log(np.array([[0.9, 0.51, 0.49, 0.42]], np.float32))
+    rows, one = np.arange(4)[None], np.zeros(1, np.int64)
+    held = health.Block(rows, rows, {"relevances": relevances}, one, np.zeros(1, np.float32), None)
+    assert health.negatives(held)["answer"].tolist() == [1, 0, 0]
+
+
 def test_only_what_was_asked_is_told_of_negatives() -> None:
     """Harm: candidates that nobody judged are reported as free of answers."""
     whole = block()

@@ -58,7 +58,7 @@ def found() -> Rows:
         rank = passages.index(seed) if seed in passages else -1
         rows.append(
             {
-                "task": f"task {number % 3} {EVIL if number == 5 else ''}", "query": f"query {number // 2} {EVIL}",
+                "task": f"task {number // 2 % 3} {EVIL if number == 5 else ''}", "query": f"query {number // 2} {EVIL}",
                 "seed": seed, "passages": passages, "seed_rank": rank,
                 "seed_similarity": float(said["similarities"][rank]) if rank >= 0 else 0.5,
                 "twins": [passages[0] if place == 3 else passage for place, passage in enumerate(passages)],
@@ -81,7 +81,7 @@ def written(folder: Path, of: Path, rows: Rows, names: Sequence[str] = OPINIONS,
 
 
 def chosen(rows: Rows) -> Rows:
-    """Examples of two thirds of the queries, in another order; some have scores, some negatives are no candidates."""
+    """Examples of most queries, in another order; some have scores, some list no candidate, two come twice."""
     generator = np.random.default_rng(4)
     made = []
     for origin in generator.permutation(len(rows))[: 2 * len(rows) // 3].tolist():
@@ -92,14 +92,15 @@ def chosen(rows: Rows) -> Rows:
         if origin % 7 == 0:
             listed.append(int(generator.integers(PASSAGES)))
         scores = generator.random(len(listed)).round(1).tolist() if origin % 4 else []
+        group = -1 if origin // 2 % 3 else 1
         kind = "retrieval" if origin % 6 else "clustering"
         made.append(
             {
                 "kind": kind, "task": row["task"], "query": row["query"], "passages": listed, "scores": scores,
-                "in_batch": bool(origin % 2), "symmetric": False, "group": -1 if origin % 3 else 1, "origin": origin,
+                "in_batch": bool(origin % 2), "symmetric": False, "group": group, "origin": origin,
             }
         )  # fmt: skip
-    return made
+    return [*made, dict(made[10]), dict(made[11])]
 
 
 def examples(folder: Path, of: Path, rows: Rows, candidates: Path | None = None) -> Path:
@@ -209,6 +210,11 @@ def test_figures_of_the_rows_equal_a_loop(made: dict[str, Path], tmp_path: Path)
     answers = {(row["task"], row["query"], row["passages"][0]) for row in rows}
     opposed = [(row["task"], row["query"], passage) in answers for row in rows for passage in row["passages"][1:]]
     assert told["duplicates"]["contradicted"] == pytest.approx(mean(opposed), abs=1e-6)
+    alone = [(row["task"], row["query"]) for row in rows if row["group"] < 0]
+    assert told["duplicates"]["queries"] == pytest.approx(1 - len(set(alone)) / len(alone), abs=1e-6)
+    assert told["duplicates"]["pairs"] == pytest.approx(1 - len(answers) / len(rows), abs=1e-6)
+    assert len(set(alone)) < len(alone)
+    assert len(answers) < len(rows)
     spelt = [row["query"] for row in rows]
     assert told["duplicates"]["plain_queries"] == pytest.approx(1 - len(set(spelt)) / len(spelt), abs=1e-6)
     most = Counter(row["passages"][0] for row in rows if row["kind"] == "retrieval").most_common(1)[0][1]
@@ -252,7 +258,7 @@ def test_a_sampled_row_shows_its_own_texts_and_numbers(made: dict[str, Path], tm
         else:
             said.append("no candidate")
         name = "positive, the seed" if example["passages"][0] == query["seed"] else "positive"
-        assert f"{' · '.join([name, *said])}{positive}" in page.text
+        assert f"{' · '.join([name, *said])}{positive}" in page.text.replace("\u00a0", " ")
 
 
 class Balanced(HTMLParser):
