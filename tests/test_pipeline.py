@@ -123,7 +123,7 @@ def test_a_run_that_is_moved_stays_what_it_is(own: Path, tmp_path: Path) -> None
 
 def test_a_step_made_again_has_the_same_bytes(own: Path) -> None:
     """Harm: a result cannot be had again, so nobody can tell a change of ours from chance."""
-    again = ("corpus", "queries", "query_vectors", "judgements", "examples", "student_2")
+    again = ("corpus", "queries", "query_vectors", "judgements", "examples", "health", "student_2")
     before = {name: (own / name / "manifest.json").read_bytes() for name in again}
     old = {name: (own / name / "done.json").stat().st_ino for name in again}
     assert run(own, "--only", *again, "--again", *again) == 0

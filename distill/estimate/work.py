@@ -181,6 +181,11 @@ def _label(plan: Plan, step: Step) -> Work:
     return Work(rows, 0, rows * (200 + 12.0 * int(step.settings["negatives"])), 1 + rows / 50_000)
 
 
+def _health(plan: Plan, step: Step) -> Work:
+    rows = plan.texts(step.settings["examples"], "examples").rows
+    return Work(rows, 0, 1e6, 2 + rows / 10_000)
+
+
 def _average(plan: Plan, step: Step) -> Work:
     models = step.settings["models"]
     weights = plan.weights(models[0])
@@ -227,6 +232,7 @@ VERBS: dict[str, Callable[[Plan, Step], Work]] = {
     "mine": _mine,
     "judge": _judge,
     "label": _label,
+    "health": _health,
     "export": _export,
     "evaluate": _evaluate,
     "report": _report,

@@ -21,8 +21,8 @@ from distill.errors import Refused
 from distill.objective import LOSSES
 
 VERBS = (
-    "synthesize", "ingest", "train", "average", "generate", "embed", "mine", "judge", "label", "export", "evaluate",
-    "report",
+    "synthesize", "ingest", "train", "average", "generate", "embed", "mine", "judge", "label", "health", "export",
+    "evaluate", "report",
 )  # fmt: skip
 
 AT_LEAST = {

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CHAIN = ("made_up", "corpus", "teacher_1", "teacher_2", "queries", "passage_vectors", "query_vectors", "candidates",
-         "judgements", "examples", "student_1", "student_2")  # fmt: skip
+         "judgements", "examples", "health", "student_1", "student_2")  # fmt: skip
 
 # Libraries are imported once, in a server of one thread that forks a process for each run.
 SERVER = multiprocessing.get_context("forkserver")
