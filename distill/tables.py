@@ -61,6 +61,12 @@ RECORDS = pa.schema(
 )
 """Examples that a language model made up; `negative` is empty in groups that have none."""
 
+CONTAMINATED = pa.schema(
+    [("passage", pa.int64()), ("example", pa.int64()), ("benchmark", pa.string()), ("rule", pa.string())]
+)
+"""Rows that were kept though their text occurs in a benchmark: a passage, or an example by its query; -1 for the other.
+"""
+
 CURVES = pa.schema([("step", pa.int64()), ("measure", pa.string()), ("value", pa.float32())])
 """What was measured while training."""
 
