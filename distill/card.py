@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill import artifact, hub
-
-NON_COMMERCIAL = ("-nc", "non-commercial", "noncommercial")
+from distill import artifact, licences
+from distill.lineage import KEPT, PARTLY, SAME, Lineage
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,9 @@ class Step:
     fingerprint: str
     classes: tuple[str, ...]
     """Models and readers that it names, each with its base."""
-    licences: Mapping[str, str]
-    """Licence of each base and of each source."""
 
 
-def lineage(folder: Path) -> list[Step]:
+def steps(folder: Path) -> list[Step]:
     """An artifact and all that it was made from, what came first standing first.
 
     A recipe knows its inputs by their fingerprints alone. They are looked for beside the artifact,
@@ -45,8 +42,7 @@ def _walk(wanted: str, beside: Mapping[str, Path], found: dict[str, Step]) -> No
     for held in _objects(recipe):
         if set(held) == {"artifact"}:
             _walk(str(held["artifact"]), beside, found)
-    facts = artifact.read_json(folder / "done.json") if artifact.is_done(folder) else {}
-    found[wanted] = _step(folder.name, wanted, recipe, facts)
+    found[wanted] = Step(folder.name, str(recipe["verb"]), wanted, tuple(dict.fromkeys(_classes(recipe["settings"]))))
 
 
 def _objects(value: object) -> Iterator[Mapping[str, object]]:
@@ -59,55 +55,27 @@ def _objects(value: object) -> Iterator[Mapping[str, object]]:
             yield from _objects(held)
 
 
-def _step(name: str, fingerprint: str, recipe: Mapping[str, object], facts: Mapping[str, object]) -> Step:
-    classes: dict[str, None] = {}  # a set that keeps its order
-    licences: dict[str, str] = {}
-    for held in _objects(recipe["settings"]):
+def _classes(settings: object) -> Iterator[str]:
+    """The classes that settings name."""
+    for held in _objects(settings):
         if "class_path" in held:
             arguments = held["init_args"]
             base = arguments.get("base") if isinstance(arguments, Mapping) else None
-            classes[f"{held['class_path']}({base})" if isinstance(base, str) else str(held["class_path"])] = None
-            if isinstance(base, str):
-                licences[base] = hub.licence(base)
-        if isinstance(said := held.get("licence"), str) and said:
-            licences[name] = f"{licences[name]}, {said}" if name in licences else said
-    noted = facts.get("licences", {})
-    licences |= noted if isinstance(noted, Mapping) else {name: ", ".join(map(str, noted))}  # type: ignore[call-overload]
-    return Step(name, str(recipe["verb"]), fingerprint, tuple(classes), licences)
+            yield f"{held['class_path']}({base})" if isinstance(base, str) else str(held["class_path"])
 
 
-def licences(steps: Sequence[Step]) -> dict[str, str]:
-    """The licence of everything that a model came from."""
-    return {source: licence for step in steps for source, licence in step.licences.items()}
-
-
-def warnings(steps: Sequence[Step]) -> list[str]:
-    """What the licences of a model's sources ask of those who use it, one sentence each."""
-    said = []
-    named = " ".join([*(name for step in steps for name in step.classes), *licences(steps).values()]).lower()
-    if "gemma" in named:
-        said.append(
-            "A Gemma model wrote, judged or embedded training data. The Gemma Terms of Use count models trained on "
-            "Gemma's outputs to act like it as derivatives: treat this model as under those terms "
-            "(https://ai.google.dev/gemma/terms)."
-        )
-    if any(mark in named for mark in NON_COMMERCIAL):
-        said.append("One of its sources is licensed for non-commercial use only.")
-    if unknown := sorted(source for source, licence in licences(steps).items() if licence == "unknown"):
-        said.append(f"The licence is not known of: {', '.join(unknown)}.")
-    return said
-
-
-def markdown(title: str, steps: Sequence[Step], facts: Mapping[str, object]) -> str:
+def markdown(title: str, steps: Sequence[Step], held: Lineage, facts: Mapping[str, object]) -> str:
     """The card of an exported model.
 
     Args:
         title: What it is called.
-        steps: Its lineage.
+        steps: What it was made by.
+        held: What came with it.
         facts: Of the export: `dim`, `length`, `prompts`, `texts`, `parity`, `int8`, `bytes`.
     """
     top = f"{_front()}\n\n# {title}\n\n{_about(facts)}"
-    return "\n\n".join([top, _sources(steps), _checks(facts), _loading(facts), _limits(facts)]) + "\n"
+    parts = [_steps(steps), _licences(held), _screened(held), _checks(facts), _loading(facts), _limits(facts)]
+    return "\n\n".join([top, *parts]) + "\n"
 
 
 def _front() -> str:
@@ -123,15 +91,42 @@ def _about(facts: Mapping[str, object]) -> str:
     )
 
 
-def _sources(steps: Sequence[Step]) -> str:
+def _steps(steps: Sequence[Step]) -> str:
     rows = [
         f"| {step.name} | {step.verb} | {', '.join(f'`{name}`' for name in step.classes)} | `{step.fingerprint[:12]}` |"
         for step in steps
     ]
     table = ["| step | verb | models and readers | recipe |", "|---|---|---|---|", *rows]
-    listed = [f"- {source}: {licence}" for source, licence in licences(steps).items()] or ["None was recorded."]
-    bold = [f"\n**{warning}**" for warning in warnings(steps)]
-    return "\n".join(["## What it was distilled from\n", *table, "\n## Licences of its sources\n", *listed, *bold])
+    return "\n".join(["## What it was distilled from\n", *table])
+
+
+def _licences(held: Lineage) -> str:
+    listed = [f"- {source}: {licence}" for source, licence in held.licences.items()] or ["None was recorded."]
+    bold = [f"\n**{warning}**" for warning in licences.warnings(held.licences)]
+    return "\n".join(["## Licences of its sources\n", *listed, *bold])
+
+
+def _screened(held: Lineage) -> str:
+    heading = "## Benchmarks kept out of its training texts\n\n"
+    counts = held.contamination()
+    if not counts:
+        return heading + (
+            "None is recorded: no step compared its texts with a benchmark's. Its scores on public benchmarks may be "
+            "of texts that it was trained on."
+        )
+    brought = len(held.screened)
+    rows = [
+        f"| {name} | {found[SAME]:,} | {found[PARTLY]:,} | {found.get(KEPT, 0):,} | "
+        f"{sum(name in each for each in held.screened.values())} of {brought} |"
+        for name, found in counts.items()
+    ]
+    table = ["| benchmark | found word for word | in part | of these kept | steps |", "|---|---|---|---|---|", *rows]
+    told = (
+        "Rows whose text is that of a benchmark, but for case and punctuation, or shares half of the runs of eight "
+        "words of either. They were dropped, but for those that were kept and marked. The last column says how many "
+        "of the steps that brought texts in made the comparison; what a language model wrote later was not compared."
+    )
+    return heading + told + "\n\n" + "\n".join(table)
 
 
 def _checks(facts: Mapping[str, object]) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from distill import charts
 from distill.findings import cut, told
-from distill.health import OPINIONS
 from distill.page import NONE, Block, Figures, Noted, Numbers, Section, Table, Text
+from distill.tables import OPINIONS
 
 MOST_RELABELLED = 0.5
 """Gecko relabels 15 % of its rows (arXiv 2403.20327, section 3.3): where it is most of them, queries say too little
@@ -363,6 +363,8 @@ def _repetitions(again: Mapping[str, Any]) -> list[Block]:
          "several answers, are left out", again["queries"]),
         ("queries in another spelling", "share of rows whose query stands in an earlier row but for case and "
          "punctuation, whatever the task", again["plain_queries"]),
+        ("queries, nearly", "share of rows whose query has 0.8 of the runs of three words of an earlier row's",
+         again["near_queries"]),
         ("pairs", "share of rows whose task, query and positive stand in an earlier row", again["pairs"]),
         ("contradictions", "share of hard negatives that are the positive of the same query, in any row",
          again["contradicted"]),

@@ -15,19 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from distill.errors import Refused
 from distill.scores import auto_temperature, entropies
-from distill.tables import check_rows
+from distill.tables import JUDGED, check_rows
 
-OPINIONS = {
-    "similarities": "the teacher's cosine",
-    "similarities_2": "another teacher's cosine",
-    "lexical": "words in common (BM25)",
-    "rerankings": "a cross-encoder's logit",
-    "likelihoods": "log-probability of the query after the passage",
-    "relevances": "log-probability that the passage answers the query",
-}
-"""Columns that say something of each candidate of a query; the larger, the better."""
-JUDGES = ("rerankings", "likelihoods", "relevances")
-"""Those that read query and passage together."""
 YES = math.log(0.5)
 """A relevance above it: the judge rather says that the passage answers the query."""
 
@@ -342,7 +331,7 @@ def negatives(block: Block) -> dict[str, Float[np.ndarray, "negatives"]]:
         above[name] = np.where(np.isfinite(rest) & np.isfinite(first), rest > first, np.nan)
         if name == "relevances":
             found["answer"] = np.where(np.isfinite(rest), rest > YES, np.nan)
-    if judged := [above[name] for name in JUDGES if name in above]:
+    if judged := [above[name] for name in JUDGED if name in above]:
         found["preferred"] = np.fmax.reduce(judged)
     if block.twins is not None:
         stands_for = np.where(hit, np.take_along_axis(block.twins, at, 1), block.listed)

@@ -92,7 +92,10 @@ FIGURES = {
     "seconds": "how long the step took",
     "seconds_of": "how long this part took",
     "peak_memory_bytes": "most memory that the process held",
-    "licences": "under which terms it came",
+    "licences": "under which terms it came, and all that it was made from",
+    "licence_warnings": "what those terms ask, or that they are not known",
+    "contamination": "texts brought in that occur in this benchmark; dropped, unless kept and marked",
+    "screened": "the same, by the step that brought them in",
 }
 """What the figures mean that stages write as facts, by path or by its first word."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from rich.markup import escape
 
-from distill import artifact, console, tables
+from distill import artifact, console, lineage, tables
 from distill.console import duration
 from distill.errors import Refused
 from distill.findings import flat, told
@@ -17,8 +17,19 @@ WIDTH = 160
 """Characters of a text that is shown."""
 FEW = 6
 """Numbers of a list that are shown."""
-ASIDE = ("seconds", "peak_memory_bytes", "versions", "refers", "histograms", "dropped", "licences")
+ASIDE = (
+    "seconds",
+    "peak_memory_bytes",
+    "versions",
+    "refers",
+    "histograms",
+    "dropped",
+    "licences",
+    "contamination",
+    "screened",
+)
 """Facts that have a place of their own, or are no reading matter."""
+RULES = (lineage.SAME, lineage.PARTLY, lineage.KEPT)
 
 
 def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None = None) -> None:
@@ -154,8 +165,12 @@ def _facts(made: _Made) -> None:
     single = {name: value for name, value in made.facts.items() if name not in ASIDE}
     if single:
         _table("facts", ("fact", "value"), [(name, told(value)) for name, value in flat(single)])
-    if licences := made.facts.get("licences"):
-        console.say("licences: " + "; ".join(map(str, licences)))
+    held = lineage.told(made.folder.name, made.facts)
+    if "licences" in made.facts and held.licences:
+        _table("licences", ("source", "licence"), list(held.licences.items()))
+    if found := held.contamination():
+        rows = [(name, *(f"{counts.get(rule, 0):,}" for rule in RULES)) for name, counts in found.items()]
+        _table("rows with text of a benchmark", ("benchmark", *RULES), rows)
     if versions := made.facts.get("versions"):
         console.say("made with " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     for table, fingerprint in (made.facts.get("refers") or {}).items():
@@ -192,13 +207,18 @@ class _Texts:
     """Values of rows as lines; a number of a passage brings its text."""
 
     def __init__(self, made: _Made, table: str, held: pa.Table) -> None:
-        self._counts = table != "passages" and {"passages", "seed"} & set(held.schema.names)
+        named = set(held.schema.names)
+        self._counts = table != "passages" and {"passages", "passage", "seed"} & named
         self._passages = _passages(made) if self._counts else None
+        asked = made.folder / "examples"
+        self._examples = tables.opened(asked) if "example" in named and asked.is_dir() else None
 
     def lines(self, name: str, value: object) -> Iterator[str]:
         """Name and value; a line for each of the first passages."""
-        if name == "seed" and isinstance(value, int):
-            yield f"seed: {self._passage(value)}"
+        if name in ("seed", "passage") and isinstance(value, int):
+            yield f"{name}: {self._passage(value)}"
+        elif name == "example" and isinstance(value, int) and value >= 0 and self._examples is not None:
+            yield f"example: {value}  {_text(self._examples['query'][value].as_py())}"
         elif name == "passages" and isinstance(value, list):
             for place, row in enumerate(value[:FEW]):
                 yield f"passage {place}: {self._passage(int(row))}"

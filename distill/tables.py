@@ -61,6 +61,12 @@ RECORDS = pa.schema(
 )
 """Examples that a language model made up; `negative` is empty in groups that have none."""
 
+CONTAMINATED = pa.schema(
+    [("passage", pa.int64()), ("example", pa.int64()), ("benchmark", pa.string()), ("rule", pa.string())]
+)
+"""Rows that were kept though their text occurs in a benchmark: a passage, or an example by its query; -1 for the other.
+"""
+
 CURVES = pa.schema([("step", pa.int64()), ("measure", pa.string()), ("value", pa.float32())])
 """What was measured while training."""
 
@@ -74,6 +80,9 @@ RESULTS = pa.schema(
     ]
 )
 """What was measured of each model on each query (a row of the examples evaluated)."""
+
+SLICE = 65536
+"""Rows of a part of a file, and rows read at once."""
 
 KINDS = ("retrieval", "classification", "clustering", "sts")
 
@@ -180,7 +189,7 @@ def write(
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
-        writer.write_table(table, max_chunksize=65536)
+        writer.write_table(table, max_chunksize=SLICE)
     size = {"rows": table.num_rows, "bytes": file.stat().st_size, "sha256": files.digest(file)}
     files.write_json(_part(folder, part, "json"), dict(note or {}) | size)
 
@@ -269,13 +278,31 @@ def texts(column: pa.ChunkedArray) -> list[str]:
 
 
 def passage_texts(table: pa.Table, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
-    """What a model reads of each passage: the title, if there is one, and the text below it."""
-    chosen = table.select(["title", "text"])
-    if rows is not None:
-        chosen = chosen.take(pa.array(np.asarray(rows, dtype=np.int64)))
-    untitled = pc.equal(chosen["title"], "")
-    joined = pc.binary_join_element_wise(chosen["title"], chosen["text"], "\n")
-    return texts(pc.if_else(untitled, chosen["text"], joined))
+    """What a model reads of each passage: the title, if there is one, and the text below it.
+
+    Raises:
+        IndexError: A row is outside the table.
+    """
+    if rows is None:
+        return _joined(table)
+    # A slice at a time: `take` would first copy the texts of the whole table.
+    wanted, places = np.unique(np.asarray(rows, np.int64), return_inverse=True)
+    read: list[str] = []
+    start = 0
+    for batch in table.to_batches(max_chunksize=SLICE):
+        low, high = np.searchsorted(wanted, [start, start + len(batch)]).tolist()
+        if high > low:
+            read += _joined(pa.Table.from_batches([batch.take(pa.array(wanted[low:high] - start))]))
+        start += len(batch)
+    if len(read) < len(wanted):
+        raise IndexError(f"rows {wanted[0]} to {wanted[-1]} of a table of {start}")
+    return [read[place] for place in places]
+
+
+def _joined(table: pa.Table) -> list[str]:
+    untitled = pc.equal(table["title"], "")
+    joined = pc.binary_join_element_wise(table["title"], table["text"], "\n")
+    return texts(pc.if_else(untitled, table["text"], joined))
 
 
 def check_rows(name: str, rows: Iterable[int] | np.ndarray, count: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ParamSpec
 
-from distill import __version__, artifact, recipe, runtime
+from distill import __version__, artifact, console, licences, lineage, recipe, runtime
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.objective import LOSSES
@@ -43,6 +43,8 @@ ABOVE = {
 }
 AT_MOST = {"seed": 2**32 - 1, "top_p": 1, "schedule.balance": 1, "gates.cosine_mean": 1, "gates.cosine_min": 1}
 """What a number of this name must be in every verb; what is outside runs into the wild, or silently does nothing."""
+
+_said: set[tuple[str, str]] = set()  # sources, with their licences, that this process has warned of: once is enough
 
 P = ParamSpec("P")
 
@@ -117,17 +119,25 @@ def faults(function: Callable[..., object], settings: Mapping[str, object]) -> l
 
 
 def stage(
-    version: int, *, resumes: bool = False, check: Callable[..., None] | None = None
+    version: int,
+    *,
+    resumes: bool = False,
+    check: Callable[..., None] | None = None,
+    compared: tuple[str, ...] = (),
+    warns: bool = False,
 ) -> Callable[[Callable[P, Facts]], Callable[P, Facts]]:
     """Make a function a verb: claim its folder, skip finished work, and mark what it made complete.
 
     The function writes tables into `out` and returns facts; called again with the same arguments it
-    returns the facts of the finished work without doing it, and with others it is refused.
+    returns the facts of the finished work without doing it, and with others it is refused. What travels
+    with rows (`distill.lineage`) is added to the facts here; `contamination` in those of the function is its own.
 
     Args:
         version: Raised by hand when the meaning of the output changes; part of the recipe.
         resumes: Whether it goes on where a kill left it, as dear stages do; else it begins anew.
         check: Takes some of the arguments, by their names, and refuses what cannot be meant whatever the inputs hold.
+        compared: Arguments whose artifacts the output is only compared with: of their lineage it has nothing.
+        warns: Whether it makes what goes to others, so that licences that bind, or are not known, are said.
     """
 
     def wrap(function: Callable[P, Facts]) -> Callable[P, Facts]:
@@ -147,14 +157,34 @@ def stage(
                 if work:
                     began = time.time()
                     runtime.release_memory()
+                    held = lineage.of({**defaults(call), **settings}, compared)
+                    warned = {"licence_warnings": _warn(out.name, held.licences)} if warns else {}
                     facts = function(*args, **settings)
-                    artifact.finish(out, {**facts, **_circumstances(began)})
+                    held = _with_own(held, facts, out)
+                    artifact.finish(out, {**facts, **held.facts(), **warned, **_circumstances(began)})
                 return artifact.facts(out)
 
         call.version, call.check = version, check  # type: ignore[attr-defined]
         return call
 
     return wrap
+
+
+def _warn(name: str, held: Mapping[str, str]) -> list[str]:
+    """What licences ask of users; said of each source once a run, before the work begins."""
+    fresh = {source: licence for source, licence in held.items() if (source, licence) not in _said}
+    for warning in licences.warnings(fresh):
+        console.say(f"{name}: {warning}", "yellow")
+    _said.update(fresh.items())
+    return licences.warnings(held)
+
+
+def _with_own(held: lineage.Lineage, facts: Facts, out: Path) -> lineage.Lineage:
+    """With what the step itself found of benchmarks in the texts that it brought in."""
+    own = facts.get("contamination")
+    if not isinstance(own, Mapping):
+        return held
+    return dataclasses.replace(held, screened={**held.screened, artifact.fingerprint(out)[:12]: own})
 
 
 def summed(counts: Iterable[object]) -> dict[str, int]:

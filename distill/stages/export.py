@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from distill import console, files, tables
+from distill import artifact, console, files, lineage, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.runtime import cores
@@ -56,7 +56,7 @@ class Gates:
     """Least mean share of a text's ten nearest neighbours that stay the same in int8."""
 
 
-@stage(version=1)
+@stage(version=1, compared=("passages",), warns=True)
 def export(
     *,
     model: Path,
@@ -89,7 +89,7 @@ def export(
     real = _sample(passages, texts, precision)
     student = models.embedder(model)
     parts = portable.parts(student)
-    steps = card.lineage(model)
+    told = lineage.told(model.name, artifact.facts(model))
     seconds: dict[str, float] = {}
     with files.replacing(out / "model") as folder, console.bar("export", 3) as bar:
         folder.mkdir()
@@ -102,11 +102,10 @@ def export(
         with _timed("int8", seconds, bar):
             real_ours = ours["document"][len(AWKWARD) :]
             int8 = _int8(folder, real, real_ours, gates, reduce_range) if precision == "int8" else None
-        facts = _facts(parts, folder, parity, int8, len(real)) | {"licences": card.licences(steps)}
-        (folder / "README.md").write_text(card.markdown(f"{model.absolute().parent.name} {model.name}", steps, facts))
+        facts = _facts(parts, folder, parity, int8, len(real))
+        title = f"{model.absolute().parent.name} {model.name}"
+        (folder / "README.md").write_text(card.markdown(title, card.steps(model), told, facts))
         _write_manifest(folder)
-    for warning in card.warnings(steps):
-        console.say(warning, "yellow")
     return {**facts, "opens": "model", "seconds_of": seconds}
 
 

@@ -15,7 +15,7 @@ from distill.models import Writer
 from distill.prompts import Writing
 from distill.runtime import Runtime
 from distill.stages import stage, summed
-from distill.stages.ingest import texts_of
+from distill.stages.ingest import names_of, texts_of
 
 
 def _check(prompt: Writing) -> None:
@@ -25,7 +25,7 @@ def _check(prompt: Writing) -> None:
         raise Refused("prompt.examples: none; needed: at least one, for the answer's form is read off it.")
 
 
-@stage(version=2, resumes=True, check=_check)
+@stage(version=2, resumes=True, check=_check, compared=("exclude",))
 def generate(
     *,
     passages: Path,
@@ -74,7 +74,7 @@ def generate(
     settings = (model, passages, prompt, drawn, part_rows, temperature, top_p, tokens, words, seed, out)
     work(partial(_worker, *settings), todo, left, out.name, runtime)
     notes = tables.notes(out / "drafts")
-    rows, sifted = _sift(out, overlap.index(texts_of(exclude)) if exclude else None)
+    rows, sifted, found = _sift(out, overlap.index(map(texts_of, exclude)))
     dropped = {**summed(note["dropped"] for note in notes), **sifted}
     if not rows:
         for table in ("drafts", "queries"):  # so that another model or temperature is not taken for another recipe's
@@ -89,18 +89,21 @@ def generate(
         "dropped": dropped,
         "model": notes[0]["model"],
         "prompt": prompt.prompt.digest,
+        "contamination": {
+            name: {"word for word": int(found.same[:, at].sum()), "in part": int(found.partly[:, at].sum())}
+            for at, name in enumerate(names_of(exclude))
+        },
         "refers": {"passages": artifact.fingerprint(passages)},
     }
 
 
-def _sift(out: Path, excluded: overlap.Index | None) -> tuple[int, dict[str, int]]:
-    """Write the drafts that repeat no benchmark and no earlier one: how many, and how many each rule dropped."""
+def _sift(out: Path, excluded: overlap.Index) -> tuple[int, dict[str, int], overlap.Found]:
+    """Write the drafts that repeat nothing: how many, how many each rule dropped, and what was found of benchmarks."""
     drafts = tables.opened(out / "drafts")
     written = tables.texts(drafts["query"])
-    leaked, same, near = np.zeros((3, len(written)), bool)
-    if excluded is not None:
-        found = overlap.find(excluded, written)
-        leaked = found.same | found.partly
+    same, near = np.zeros((2, len(written)), bool)
+    found = overlap.find(excluded, written)
+    leaked = (found.same | found.partly).any(1)
     plain = pa.array([queries.plain(query) for query in written], pa.string()).dictionary_encode().indices.to_numpy()
     rows = np.arange(len(written))
     same[np.setdiff1d(rows, np.unique(plain, return_index=True)[1])] = True
@@ -110,7 +113,7 @@ def _sift(out: Path, excluded: overlap.Index | None) -> tuple[int, dict[str, int
     kept = np.flatnonzero(~(leaked | same | near))
     tables.write(out / "queries", tables.QUERIES, drafts.take(pa.array(kept)))
     sums = {"in a benchmark": leaked, "duplicate": same, "near-duplicate": near}
-    return len(kept), {rule: int(mask.sum()) for rule, mask in sums.items()}
+    return len(kept), {rule: int(mask.sum()) for rule, mask in sums.items()}, found
 
 
 def _worker(

@@ -129,11 +129,7 @@ def _slices(corpus: "pa.Table", rows: "np.ndarray") -> Iterator[tuple[slice, "pa
 
 def _texts(corpus: "pa.Table", rows: Sequence[int]) -> dict[int, str]:
     """What a model reads of some passages."""
-    import numpy as np
-
-    wanted = np.unique(np.asarray(rows, np.int64))
-    read = [text for _, part in _slices(corpus, wanted) for text in tables.passage_texts(part)]
-    return dict(zip(wanted.tolist(), read, strict=True))
+    return dict(zip(rows, tables.passage_texts(corpus, rows), strict=True))
 
 
 def _contents(rows: "Rows", corpus: "pa.Table") -> dict[str, Any]:
@@ -198,11 +194,14 @@ def _scores(rows: "Rows", temperature: float | Literal["auto"]) -> dict[str, Any
 
 def _repetitions(rows: "Rows", corpus: "pa.Table") -> dict[str, Any]:
     """Rows that repeat others, and passages that answer too much."""
+    import numpy as np
     import pyarrow.compute as pc
 
+    from distill import duplicates
     from distill import health as room
 
     stride = len(corpus) + 1
+    near = duplicates.firsts(duplicates.signatures(tables.texts(rows.table["query"])))
     alone = rows.asked[rows.table["group"].to_numpy() < 0]  # rows of one group share a query, or a class, by intent
     negatives = rows.flat[rows.is_negative]
     opposed = room.contradicted(rows.asked, rows.positives, negatives, rows.lengths - 1)
@@ -213,6 +212,7 @@ def _repetitions(rows: "Rows", corpus: "pa.Table") -> dict[str, Any]:
         "duplicates": {
             "queries": _share(room.repeated(alone)),
             "plain_queries": _share(room.repeated(room.numbered(room.plain(rows.table["query"])))),
+            "near_queries": _share(near != np.arange(len(near))),
             "pairs": _share(room.repeated(rows.asked * stride + rows.positives)),
             "contradicted": _share(opposed),
             "retrieval_rows": len(searched),
@@ -238,7 +238,7 @@ def _of_candidates(rows: "Rows", held: "pa.Table | None", name: str) -> tuple["n
         return np.full(len(rows.table), -1), nothing
     origin = rows.table["origin"].to_numpy()
     _check_origin(origin, len(held))
-    opinions = [opinion for opinion in room.OPINIONS if opinion in held.schema.names]
+    opinions = tables.opinions(held)
     seeds, seed_ranks = (held[column].to_numpy()[origin] for column in ("seed", "seed_rank"))
     ranks, means = np.full(len(rows.table), -1), room.Means()
     for chosen, block in _blocks(rows, held, opinions, name):
@@ -367,14 +367,12 @@ def _sample(
 
 def _opinions(judged: Mapping[str, Any], passage: int, score: float | None) -> list[str]:
     """A passage's score, its rank by the teacher, and what each opinion says of it."""
-    from distill.health import OPINIONS
-
     said = [] if score is None else [f"score\u00a0{score:.3g}"]
     if judged and passage not in judged["passages"]:
         said.append("no candidate")
     elif judged:
         at = judged["passages"].index(passage)
-        told = {name: judged[name][at] for name in OPINIONS if name in judged}
+        told = {name: judged[name][at] for name in tables.OPINIONS if name in judged}
         said.append(f"rank\u00a0{at + 1}")
         said += [f"{name}\u00a0{value:.3g}" for name, value in told.items() if math.isfinite(value)]
     return said

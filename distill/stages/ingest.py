@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from distill import artifact, console, overlap, pairing, recipe, tables
 from distill.artifact import Facts
 from distill.errors import Refused
+from distill.lineage import KEPT, PARTLY, SAME
 from distill.readers import Labelled, Pair, Passage, Reader, Retrieval, Row
 from distill.readers.rows import is_storable
 from distill.stages import stage
@@ -30,18 +32,28 @@ LONGEST = 100_000
 
 DROPPED = -1
 
+LEAKED = "in a benchmark, "
 
-def _check(sources: tuple[Reader, ...], negatives: int) -> None:
+
+def _check(sources: tuple[Reader, ...], exclude: tuple[Path, ...], contamination: str, negatives: int) -> None:
     if negatives < 1:
         raise Refused(f"negatives: {negatives}; needed: at least 1, for labelled texts have no others.")
+    if contamination == "tag" and not exclude:
+        raise Refused("contamination: tag marks rows that occur in `exclude`, and nothing is excluded. Leave it out.")
     for source in sources:
         if source.limit is not None and source.limit < 1:
             raise Refused(f"limit: {source.limit} of {type(source).__name__}; needed: at least 1, or none at all.")
 
 
-@stage(version=2, check=_check)
+@stage(version=2, check=_check, compared=("exclude",))
 def ingest(
-    *, sources: tuple[Reader, ...], exclude: tuple[Path, ...] = (), negatives: int = 7, seed: int = 0, out: Path
+    *,
+    sources: tuple[Reader, ...],
+    exclude: tuple[Path, ...] = (),
+    contamination: Literal["drop", "tag"] = "drop",
+    negatives: int = 7,
+    seed: int = 0,
+    out: Path,
 ) -> Facts:
     """Bring data in: passages, what is known to be asked of them, and examples to train on or evaluate with.
 
@@ -52,25 +64,25 @@ def ingest(
         sources: Readers (`distill.readers`), in order.
         exclude: Artifacts, benchmarks above all, whose texts may not be in this one: passages and queries
             that occur in them are dropped and counted.
+        contamination: Whether such rows are dropped, or kept and listed in the table `contaminated`.
         negatives: For labelled texts and pairs, texts of other classes drawn for each query. NV-Embed used 7.
         seed: Of those draws.
         out: The artifact.
 
     Returns:
-        Rows of each table and kind, rows dropped by rule, licences.
+        Rows of each table and kind, rows dropped by rule, and how often each excluded benchmark was found.
     """
     for source in sources:
         _check_apart(source, out)
-    intake = _Intake(out, overlap.index(texts_of(exclude)) if exclude else None)
+    intake = _Intake(out, names_of(exclude), overlap.index(map(texts_of, exclude)), contamination == "tag")
     with console.bar("ingest", len(sources)) as progress:
         for source in sources:
             intake.take(source)
             progress.step(note=f"{intake.passages.rows:,} passages")
     intake.judge()
     intake.pair(negatives, seed)
-    licences = sorted({source.licence for source in sources if source.licence})
     own = artifact.fingerprint(out)
-    return {**intake.facts(), "licences": licences, "refers": {"passages": own, "queries": own}}
+    return {**intake.facts(), "refers": {"passages": own, "queries": own}}
 
 
 def _check_apart(source: Reader, out: Path) -> None:
@@ -87,18 +99,23 @@ def _check_apart(source: Reader, out: Path) -> None:
             )
 
 
-def texts_of(excluded: Iterable[Path]) -> Iterator[list[str]]:
-    """The texts of passages, without and with their titles, and of queries of artifacts, a few thousand at a time."""
-    for folder in excluded:
-        passages = tables.read(folder, "passages")
-        for start in range(0, len(passages), AT_ONCE):
-            part = passages.slice(start, AT_ONCE)
-            yield tables.texts(part["text"])
-            yield tables.passage_texts(part.filter(pc.not_equal(part["title"], "")))
-        if (folder / "examples").is_dir():
-            queries = tables.read(folder, "examples")["query"]
-            for start in range(0, len(queries), AT_ONCE):
-                yield tables.texts(queries.slice(start, AT_ONCE))
+def names_of(excluded: Sequence[Path]) -> list[str]:
+    """What benchmarks are called: their folders' names, with what those lie in where two have one name."""
+    named = Counter(folder.name for folder in excluded)
+    return [folder.name if named[folder.name] == 1 else f"{folder.parent.name}/{folder.name}" for folder in excluded]
+
+
+def texts_of(excluded: Path) -> Iterator[list[str]]:
+    """The texts of passages, without and with their titles, and of queries of an artifact, a few thousand at a time."""
+    passages = tables.read(excluded, "passages")
+    for start in range(0, len(passages), AT_ONCE):
+        part = passages.slice(start, AT_ONCE)
+        yield tables.texts(part["text"])
+        yield tables.passage_texts(part.filter(pc.not_equal(part["title"], "")))
+    if (excluded / "examples").is_dir():
+        queries = tables.read(excluded, "examples")["query"]
+        for start in range(0, len(queries), AT_ONCE):
+            yield tables.texts(queries.slice(start, AT_ONCE))
 
 
 class _Table:
@@ -128,15 +145,18 @@ class _Table:
 class _Intake:
     """The tables as they are filled: each text once, and a rule for whatever is dropped."""
 
-    def __init__(self, out: Path, excluded: overlap.Index | None) -> None:
+    def __init__(self, out: Path, excluded: Sequence[str], held: overlap.Index, tags: bool) -> None:
         self.out = out
         self.passages = _Table(out / "passages", tables.PASSAGES)
         self.queries = _Table(out / "queries", tables.QUERIES)
         self.examples = _Table(out / "examples", tables.EXAMPLES)
+        self.contaminated = _Table(out / "contaminated", tables.CONTAMINATED)
         self.dropped: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
-        self._excluded = excluded
-        self._leaked: dict[str, str] = {}  # texts of the rows at hand that occur in a benchmark, by which rule
+        self._excluded, self._held, self._tags = excluded, held, tags
+        self._found = {name: Counter({SAME: 0, PARTLY: 0}) for name in excluded}
+        # Texts that occur in a benchmark, with its name and the rule: of the rows at hand; where they are kept, all.
+        self._leaked: dict[str, dict[str, str]] = {}
         self._rows: dict[bytes, int] = {}  # digest of title and text: row, or DROPPED
         self._keys: dict[str, bytes] = {}  # of the source at hand: digest
         self._asked: set[bytes] = set()
@@ -157,7 +177,9 @@ class _Intake:
         rows, given = source.read(), 0
         while batch := list(islice(rows, AT_ONCE)):
             given += len(batch)
-            self._leaked = self._leaks(batch)
+            if not self._tags:
+                self._leaked.clear()
+            self._leaked |= self._leaks(batch)
             for row in batch:
                 self._take(row)
         if not given:
@@ -174,13 +196,15 @@ class _Intake:
         else:
             self._pair(row)
 
-    def _leaks(self, batch: Sequence[Row]) -> dict[str, str]:
-        if self._excluded is None:
-            return {}
-        texts = list({text for row in batch for text in _said(row)})
-        found = overlap.find(self._excluded, texts)
-        rules = {"in a benchmark, word for word": found.same, "in a benchmark, in part": found.partly}
-        return {texts[at]: rule for rule, mask in rules.items() for at in np.flatnonzero(mask)}
+    def _leaks(self, batch: Sequence[Row]) -> dict[str, dict[str, str]]:
+        leaks: dict[str, dict[str, str]] = {}
+        if self._excluded:
+            texts = list({text for row in batch for text in _said(row)})
+            found = overlap.find(self._held, texts)
+            for rule, mask in ((SAME, found.same), (PARTLY, found.partly)):
+                for at, benchmark in np.argwhere(mask).tolist():
+                    leaks.setdefault(texts[at], {}).setdefault(self._excluded[benchmark], rule)
+        return leaks
 
     def _fault(self, text: str) -> str | None:
         """The rule by which a text is dropped, if any."""
@@ -188,7 +212,26 @@ class _Intake:
             return "empty"
         if len(text) > LONGEST:
             return "too long"
-        return self._leaked.get(text, None if is_storable(text) else "with invalid characters")
+        if text in self._leaked and not self._tags:
+            return LEAKED + (SAME if SAME in self._leaked[text].values() else PARTLY)
+        return None if is_storable(text) else "with invalid characters"
+
+    def _count(self, texts: Iterable[str], passage: int = -1, example: int = -1) -> None:
+        """Count a row for each benchmark that one of its texts occurs in, by the rule of the first that does.
+
+        Args:
+            texts: All that the row says.
+            passage: The row of the passages that it became, if it is kept: then that is marked.
+            example: The same of the examples.
+        """
+        rules: dict[str, str] = {}
+        for text in texts:
+            rules = {**self._leaked.get(text, {}), **rules}
+        for benchmark, rule in rules.items():
+            self._found[benchmark][rule] += 1
+            if self._tags:
+                self._found[benchmark][KEPT] += 1
+                self.contaminated.add(passage, example, benchmark, rule)
 
     def _row(self, passage: Passage, *, given: bool = False) -> int:
         """The row of a passage, which is written if it is new; DROPPED if it may not be there.
@@ -204,13 +247,20 @@ class _Intake:
         if digest not in self._rows or (given and self._rows[digest] == DROPPED):
             faults = [self._fault(said) for said in _readings(passage)]
             fault = next(filter(None, faults), None)
-            if fault:
-                self.dropped[f"passage {fault}"] += 1
             row = (passage.source, passage.key, title, text)
             self._rows[digest] = DROPPED if fault else self.passages.add(*row)
+            if fault:
+                self._drop("passage", fault, _readings(passage))
+            elif self._tags:
+                self._count(_readings(passage), passage=self._rows[digest])
         elif given:
             self.dropped["passage repeated"] += 1
         return self._rows[digest]
+
+    def _drop(self, what: str, fault: str, texts: Iterable[str]) -> None:
+        self.dropped[f"{what} {fault}"] += 1
+        if fault.startswith(LEAKED):
+            self._count(texts)
 
     def _name(self, passage: Passage, digest: bytes) -> None:
         if not is_storable(passage.key):
@@ -230,7 +280,7 @@ class _Intake:
         right = [at for at in dict.fromkeys(rows[: len(row.positives)]) if at != DROPPED]
         wrong = [at for at in dict.fromkeys(rows[len(row.positives) :]) if at not in (DROPPED, *right)]
         if fault := self._fault(row.query) or (None if right else "without a passage left"):
-            self.dropped[f"query {fault}"] += 1
+            self._drop("query", fault, [row.query])
         elif row.grades:
             grades = self._judged.setdefault((row.task, row.query), {})
             for at, grade in zip(rows, row.grades, strict=True):
@@ -251,9 +301,11 @@ class _Intake:
         self._asked.add(digest)
         return seen
 
-    def _example(self, kind: str, *values: object) -> None:
+    def _example(self, kind: str, task: str, query: str, *values: object) -> None:
         self.kinds[kind] += 1
-        self.examples.add(kind, *values)
+        row = self.examples.add(kind, task, query, *values)
+        if self._tags:
+            self._count([query], example=row)
 
     def _group(self) -> int:
         self._groups += 1
@@ -273,7 +325,7 @@ class _Intake:
     def _tell_apart(self, row: Labelled) -> None:
         """A text of a benchmark: its class is a group; it is no passage, for nothing is to find it."""
         if fault := self._fault(row.passage.text):
-            self.dropped[f"text {fault}"] += 1
+            self._drop("text", fault, [row.passage.text])
             return
         label = row.kind, row.task, row.label
         if label not in self._classes:
@@ -359,12 +411,13 @@ class _Intake:
         dropped = {rule: count for rule, count in sorted(self.dropped.items()) if count}
         if not self.passages.rows and not self.examples.rows:
             raise Refused(f"no passage is left; dropped: {dropped}. Check what the sources read.")
-        for table in (self.passages, self.queries, self.examples):
+        for table in (self.passages, self.queries, self.examples, self.contaminated):
             table.flush()
         if not self.passages.rows:  # of a benchmark of labelled texts alone
             tables.write(self.passages.folder, tables.PASSAGES, {name: [] for name in tables.PASSAGES.names}, part=0)
         rows = {table.folder.name: table.rows for table in (self.passages, self.queries, self.examples)}
-        return {**rows, "kinds": dict(self.kinds), "dropped": dropped}
+        found = {benchmark: dict(counts) for benchmark, counts in self._found.items()}
+        return {**rows, "kinds": dict(self.kinds), "dropped": dropped, "contamination": found}
 
 
 @contextmanager

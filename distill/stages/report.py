@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import artifact, console, files, findings, legend, tables
+from distill import artifact, console, files, findings, legend, licences, lineage, tables
 from distill.artifact import Facts
 from distill.console import duration
 from distill.errors import Refused
@@ -15,7 +15,17 @@ from distill.stages import stage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ASIDE = ("seconds", "peak_memory_bytes", "versions", "refers", "histograms", "dropped", "licences")
+ASIDE = (
+    "seconds",
+    "peak_memory_bytes",
+    "versions",
+    "refers",
+    "histograms",
+    "dropped",
+    "licences",
+    "contamination",
+    "screened",
+)
 
 
 def _check(artifacts: tuple[Path, ...], claims: tuple[str, ...]) -> None:
@@ -240,15 +250,7 @@ def _provenance(made: Sequence[_Made]) -> list[Block]:
     for each in made:
         for library, version in each.facts.get("versions", {}).items():
             versions.setdefault(library, {})[str(version)] = None
-    licences = [
-        [each.folder.name, " ".join(filter(None, [name, findings.told(held)]))]
-        for each in made
-        for name, held in findings.flat(each.facts.get("licences", {}))
-        if held
-    ]
-    blocks: list[Block] = [Table(["step", "verb", "time", "peak memory", "holds", "recipe"], rows)]
-    if licences:
-        blocks.append(Table(["step", "licence"], licences, "Licences", words=True))
+    blocks: list[Block] = [Table(["step", "verb", "time", "peak memory", "holds", "recipe"], rows), *_came_with(made)]
     if versions:
         blocks.append(
             Table(["library", "version"], [[n, ", ".join(v)] for n, v in versions.items()], "Versions", words=True)
@@ -256,7 +258,33 @@ def _provenance(made: Sequence[_Made]) -> list[Block]:
     return blocks
 
 
+def _came_with(made: Sequence[_Made]) -> list[Block]:
+    """Licences, each once, with the step that brought it; what they ask of users; benchmarks that were kept out."""
+    listed: dict[tuple[str, str], str] = {}
+    bound: dict[str, str] = {}
+    screened: dict[str, lineage.Counts] = {}
+    for each in made:
+        if "licences" in each.facts:
+            held = lineage.told(each.folder.name, each.facts)
+            for named in held.licences.items():
+                listed.setdefault(named, each.folder.name)
+            screened |= held.screened
+            if "licence_warnings" in each.facts:
+                bound = licences.united(bound, held.licences)
+    blocks: list[Block] = []
+    if listed:
+        rows = [[source, licence, step] for (source, licence), step in listed.items()]
+        blocks.append(Table(["source", "licence", "came with"], rows, "Licences", words=True))
+    blocks += [Text(warning) for warning in licences.warnings(bound)]
+    if found := lineage.Lineage(bound, screened).contamination():
+        rules = (lineage.SAME, lineage.PARTLY, lineage.KEPT)
+        rows = [[name, *(f"{counts.get(rule, 0):,}" for rule in rules)] for name, counts in found.items()]
+        about = "Rows with text of a benchmark: dropped, unless kept and marked"
+        blocks.append(Table(["benchmark", *rules], rows, about, words=True))
+    return blocks
+
+
 def _all_facts(each: _Made) -> Table:
-    kept = {name: held for name, held in each.facts.items() if name not in ("histograms", "versions")}
+    kept = {name: held for name, held in each.facts.items() if name not in ("histograms", "versions", "screened")}
     rows = [[Noted(name, legend.meaning(name)), findings.told(held)] for name, held in findings.flat(kept)]
     return Table(["fact", "value"], rows, words=True)

@@ -68,7 +68,7 @@ def _check(
             raise Refused(f"{name}: one artifact stands there twice. Name each once.")
 
 
-@stage(version=2, resumes=True, check=_check)
+@stage(version=2, resumes=True, check=_check, warns=True)
 def train(
     *,
     model: Model,

@@ -50,7 +50,8 @@ def sound() -> dict[str, Any]:
         "false_negatives": told(answer=0.05, preferred=0.2, twin=0.0, unlisted=0.0)
         | {"above similarities": {"share": 0.0, "of": 90, "left_out": 0}},
         "duplicates": {
-            "queries": 0.01, "plain_queries": 0.02, "pairs": 0.0, "contradicted": 0.0, "retrieval_rows": 12_345,
+            "queries": 0.01, "plain_queries": 0.02, "near_queries": 0.03, "pairs": 0.0, "contradicted": 0.0,
+            "retrieval_rows": 12_345,
             "crowded": [{"passage": 5, "rows": 40, "text": "the passage that answers most"}],
         },
         "warnings": [],

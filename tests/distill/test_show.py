@@ -38,7 +38,12 @@ def corpus(folder: Path, *texts: str) -> Path:
         "title": [""] * len(texts),
         "text": list(texts),
     }
-    facts = {"passages": len(texts), "dropped": {"passage repeated": 3}, "licences": ["CC0-1.0"], "seconds": 75.0}
+    facts = {
+        "passages": len(texts),
+        "dropped": {"passage repeated": 3},
+        "licences": {"web": "CC0-1.0"},
+        "seconds": 75.0,
+    }
     facts |= {"versions": {"distill": "0.1.0"}, "peak_memory_bytes": 2_000_000}
     source = {"class": "JSONL", "path": {"sha256": "ab" * 32}, "limit": None}
     return make(folder, "ingest", {"sources": [source]}, {"passages": (tables.PASSAGES, columns)}, facts)

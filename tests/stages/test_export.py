@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import tokenizers
 import torch
 import transformers
 
-from distill import artifact, encode, files, models, onnx_graph, portable, recipe, tables
+from distill import artifact, encode, files, models, onnx_graph, portable, recipe, stages, tables
 from distill.errors import Refused
+from distill.objective import Schedule
+from distill.readers import JSONL
 from distill.stages.export import FP32, INT8, Gates, _missed, export
+from distill.stages.ingest import ingest
+from distill.stages.train import train
 from students import Encoder, Exported
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "slept", "while", "dogs", "ran", "home", "in", "old", "rain"]
@@ -43,10 +48,11 @@ def trained(folder: Path, *, spoil: Callable[[Encoder], None] = lambda student: 
     started = {"base": str(base(folder.parent / "base")), "length": 16, "query_prompt": "query: ", **settings}
     student = Encoder(**started)
     spoil(student)
-    made = recipe.build("train", 1, {"model": functools.partial(Encoder, **started), "licence": "CC-BY-4.0"}, {})
+    made = recipe.build("train", 1, {"model": functools.partial(Encoder, **started)}, {})
     with artifact.claim(folder, made, {}, made):
         models.save(student, folder)
-        artifact.finish(folder, {})
+        counts = {"nq": {"word for word": 12, "in part": 3}}
+        artifact.finish(folder, {"licences": {"web": "CC-BY-4.0"}, "screened": {"0123456789ab": counts}})
     return folder
 
 
@@ -122,9 +128,45 @@ def test_the_card_names_sources_licences_and_figures(run: Path) -> None:
     assert card.startswith("---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n")
     facts = artifact.facts(run / "edge")
     assert f"{facts['int8']['cosine_min']:.4f}" in card
-    assert "| student | train | `students.Encoder`" in card and "- student: CC-BY-4.0" in card
+    assert "| student | train | `students.Encoder`" in card and "- web: CC-BY-4.0" in card
+    assert facts["licences"] == {"web": "CC-BY-4.0"}  # that of the texts which files were compared on binds nobody
+    assert (
+        facts["contamination"] == {"nq": {"word for word": 12, "in part": 3}} and "| nq | 12 | 3 | 0 | 1 of 1 |" in card
+    )
     assert artifact.fingerprint(run / "student")[:12] in card
     assert str(run) not in card  # nor the folders of the machine it was made on
+
+
+def test_a_licence_three_steps_back_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm: a student is sold whose training texts forbid it: its own step names none of them."""
+    texts = [" ".join(WORDS[start : start + 6]) for start in range(8)]
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"query": text[:9], "positive": text}) + "\n" for text in texts)
+    )
+    source = JSONL(path=tmp_path / "rows.jsonl", kind="retrieval", task="find", licence="CC-BY-NC-4.0")
+    run = tmp_path / "run"
+    ingest(sources=(source,), out=run / "corpus")
+    schedule = Schedule(steps=1, queries=4, learning_rate=1e-3, warmup=0, precision="fp32")
+    start = functools.partial(Encoder, base=str(base(tmp_path / "base")), length=16)
+    given = {"passages": run / "corpus", "examples": (run / "corpus",), "schedule": schedule}
+    first = train(model=start, out=run / "student_1", **given)
+    assert first["licences"] == {"base": "unknown", "rows.jsonl": "CC-BY-NC-4.0"}
+    train(model=run / "student_1", out=run / "student_2", **given)
+    (tmp_path / "alone").mkdir()
+    (run / "student_2").rename(tmp_path / "alone" / "student")
+    shutil.rmtree(run)
+    capsys.readouterr()
+    monkeypatch.setattr(stages, "_said", set())
+    facts = export(model=tmp_path / "alone" / "student", precision="fp32", out=tmp_path / "edge")
+    warnings = (
+        "For non-commercial use, or research, only: rows.jsonl (CC-BY-NC-4.0).", "The licence is not known of: base."
+    )  # fmt: skip
+    said, card = capsys.readouterr().out, (tmp_path / "edge" / "model" / "README.md").read_text()
+    for warning, kept in zip(warnings, facts["licence_warnings"], strict=True):
+        assert f"edge: {warning}" in said and f"**{warning}" in card and kept.startswith(warning)
+    assert "no step compared its texts with a benchmark's" in card
 
 
 def test_the_cards_programs_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

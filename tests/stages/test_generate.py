@@ -302,6 +302,7 @@ def test_queries_of_a_benchmark_are_dropped(notes: Path, tmp_path: Path) -> None
     assert sorted(row["seed"] for row in written(tmp_path / "out") if "number" in row["query"]) == [0, 12, 18, 24, 30]
     dropped = facts["dropped"]
     assert isinstance(dropped, dict) and dropped["in a benchmark"] == 1
+    assert facts["contamination"] == {"benchmark": {"word for word": 1, "in part": 0}}
 
 
 def test_the_prompt_is_the_config_s(notes: Path, tmp_path: Path) -> None:

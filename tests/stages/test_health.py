@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import scipy.stats
 
@@ -70,8 +69,7 @@ def found() -> Rows:
 
 def written(folder: Path, of: Path, rows: Rows, names: Sequence[str] = OPINIONS, parts: int = 3) -> Path:
     """An artifact of candidates with these opinions."""
-    fields = [pa.field(name, pa.list_(pa.float32(), DEPTH)) for name in names if name != "similarities"]
-    schema = pa.schema([*tables.candidates(DEPTH, {}), ("twins", pa.list_(pa.int64(), DEPTH)), *fields])
+    schema = tables.candidates(DEPTH, {name: {} for name in names})
     with artifact.claim(folder, {"verb": "judge", "version": 1, "settings": {"name": folder.name}}, {}, {}):
         for part, chosen in enumerate(np.array_split(np.arange(len(rows)), parts)):
             held = {name: [rows[row][name] for row in chosen] for name in schema.names}
@@ -216,6 +214,7 @@ def test_figures_of_the_rows_equal_a_loop(made: dict[str, Path], tmp_path: Path)
     assert len(set(alone)) < len(alone)
     assert len(answers) < len(rows)
     spelt = [row["query"] for row in rows]
+    assert told["duplicates"]["near_queries"] == told["duplicates"]["plain_queries"]  # else they are far apart
     assert told["duplicates"]["plain_queries"] == pytest.approx(1 - len(set(spelt)) / len(spelt), abs=1e-6)
     most = Counter(row["passages"][0] for row in rows if row["kind"] == "retrieval").most_common(1)[0][1]
     assert told["duplicates"]["crowded"][0]["rows"] == most

@@ -1,6 +1,8 @@
 """Bringing data in: the tables it writes, each text once, every drop counted, and a benchmark kept out."""
 
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,11 @@ import pytest
 from distill import artifact, tables
 from distill.errors import Refused
 from distill.readers import BEIR, JSONL, Reader, TextFolder
+from distill.show import show
 from distill.stages import ingest as module
 from distill.stages.ingest import ingest
 
+WORDS = [f"word{number}" for number in range(3000)]
 LONG = "the quick brown fox jumps over the lazy dog and then it sleeps until the next morning comes"
 
 
@@ -189,7 +193,7 @@ def test_what_is_dropped_is_counted_by_rule(tmp_path: Path) -> None:
         "query without a passage left": 1,
     }
     assert rows(tmp_path / "out", "examples")[-1]["passages"] == [0]
-    assert facts["licences"] == ["CC0"]
+    assert facts["licences"] == {"p.jsonl": "CC0", "r.jsonl": "not stated"}
 
 
 def test_a_benchmark_is_kept_out(tmp_path: Path) -> None:
@@ -217,6 +221,92 @@ def test_a_benchmark_is_kept_out(tmp_path: Path) -> None:
         "query in a benchmark, word for word": 1,
         "query without a passage left": 2,
     }
+    assert facts["contamination"] == {"benchmark": {"word for word": 3, "in part": 1}}
+    assert "contaminated" not in tables.describe(tmp_path / "out")
+
+
+def test_each_excluded_benchmark_has_its_own_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: a score is trusted since the counts of its benchmark are those of another one."""
+    words = random.Random(5)
+    told = {name: [" ".join(words.choices(WORDS, k=30)) for _ in range(12)] for name in ("a", "b")}
+    told["b"][:4] = told["a"][:4]  # both hold these
+    for name, texts in told.items():
+        source = JSONL(path=lines(tmp_path / f"{name}.jsonl", *({"text": text} for text in texts)))
+        ingest(sources=(source,), out=tmp_path / name)
+    given = [text for texts in told.values() for text in texts] * 2  # what is dropped is counted each time it is given
+    given += [" ".join([*text.split()[:22], "and", "something", "else"]) for text in told["a"][2:9]]
+    given += [" ".join(words.choices(WORDS, k=30)) for _ in range(20)]
+    monkeypatch.setattr(module, "AT_ONCE", 7)
+    source = JSONL(path=lines(tmp_path / "c.jsonl", *({"text": text} for text in given)))
+    facts = ingest(sources=(source,), exclude=(tmp_path / "a", tmp_path / "b"), out=tmp_path / "out")
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        said = text.split()
+        return {tuple(said[at : at + 8]) for at in range(len(said) - 7)}
+
+    counted = {name: {"word for word": 0, "in part": 0} for name in told}
+    for text in given:
+        for name, texts in told.items():
+            if text in texts:
+                counted[name]["word for word"] += 1
+            elif any(len(runs(text) & runs(held)) * 2 >= min(len(runs(text)), len(runs(held))) for held in texts):
+                counted[name]["in part"] += 1
+    assert facts["contamination"] == counted
+    assert counted["a"]["in part"] == 7 and counted["b"]["in part"] == 2
+    assert facts["passages"] == 20
+
+
+def test_what_is_found_of_a_benchmark_can_be_kept_and_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: who keeps such rows cannot tell them from the others, or is shown counts of other rows than are marked."""
+    benchmark = retrieval(tmp_path / "b.jsonl", ("where does the fox sleep?", LONG), benchmark=True)
+    ingest(sources=(benchmark,), out=tmp_path / "benchmark")
+    asked = retrieval(
+        tmp_path / "t.jsonl",
+        ("Where does the fox sleep", ["an innocent answer", "another one"]),
+        ("a new question", LONG.upper()),
+        ("graded", "fine"),
+    )
+    half = LONG[:70] + " followed by words that are all new"
+    plain = {"text": LONG}, {"text": LONG}, {"title": LONG, "text": "below"}, {"text": half}
+    sources = (
+        JSONL(path=lines(tmp_path / "p.jsonl", *plain)),
+        asked,
+        retrieval(tmp_path / "g.jsonl", ("WHERE does the fox sleep?", "graded answer"), benchmark=True),
+        labelled(tmp_path / "l.jsonl", (LONG, "a"), ("cat", "a"), ("bus", "b"), ("van", "b")),
+    )
+    out = tmp_path / "out"
+    facts = ingest(sources=sources, exclude=(tmp_path / "benchmark",), contamination="tag", negatives=2, out=out)
+    assert facts["dropped"] == {"passage repeated": 1}
+    examples, passages, marked = (rows(out, table) for table in ("examples", "passages", "contaminated"))
+    rules = {"where does the fox sleep": "word for word", LONG: "word for word", half: "in part"}
+    assert {(row["passage"], row["benchmark"], row["rule"]) for row in marked if row["passage"] >= 0} == {
+        (number, "benchmark", rules[said])
+        for number, row in enumerate(passages)
+        for said in (row["title"], row["text"].lower())
+        if said in rules
+    }
+    asks = {number: row["query"].lower().strip("?") for number, row in enumerate(examples)}
+    assert {(row["example"], row["rule"]) for row in marked if row["example"] >= 0} == {
+        (number, rules[query]) for number, query in asks.items() if query in rules
+    }
+    assert all((row["passage"] < 0) != (row["example"] < 0) for row in marked)
+    assert {row["query"] for row in examples if row["query"].lower().strip("?") in rules} == {
+        "Where does the fox sleep", "WHERE does the fox sleep?", LONG,
+    }  # fmt: skip
+    by_rule = Counter(row["rule"] for row in marked)
+    assert facts["contamination"] == {"benchmark": {**by_rule, "kept": len(marked)}}
+    show(out, rows=100)
+    said = capsys.readouterr().out
+    assert f"passage: 0  {LONG}" in said and "Where does the fox sleep\n" in said.partition("contaminated: ")[2]
+
+
+def test_marking_without_a_benchmark_is_refused(tmp_path: Path) -> None:
+    """Harm: one believes that rows are marked, and nothing was compared."""
+    source = JSONL(path=lines(tmp_path / "p.jsonl", {"text": "text"}))
+    with pytest.raises(Refused, match="tag marks rows that occur in `exclude`, and nothing is excluded"):
+        ingest(sources=(source,), contamination="tag", out=tmp_path / "out")
 
 
 def test_a_benchmark_in_a_title_is_kept_out(tmp_path: Path) -> None:

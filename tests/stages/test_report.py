@@ -69,7 +69,9 @@ def run(folder: Path) -> tuple[Path, ...]:
     texts = [f"passage {row} {EVIL}" for row in range(9)]
     held = {"source": ["s"] * 9, "key": list("abcdefghi"), "title": ["", *["T"] * 8], "text": texts}
     tables.write(corpus / "passages", tables.PASSAGES, held)
-    finished(corpus, "ingest", licences={"passages": "CC-BY-4.0"}, dropped={"duplicate": 4321})
+    screened = {"0123456789ab": {f"nq {EVIL}": {"word for word": 1234, "in part": 56}}}
+    came = {"licences": {"web": "CC-BY-4.0", f"forum {EVIL}": "CC-BY-NC-4.0"}, "screened": screened}
+    finished(corpus, "ingest", **came, dropped={"duplicate": 4321})
     asked = [f"question {row} {EVIL}" for row in range(3)]
     tables.write(queries / "queries", tables.QUERIES, {"task": [EVIL] * 3, "query": asked, "seed": [0, 1, 2]})
     finished(queries, "generate", refused=0.125)
@@ -78,7 +80,7 @@ def run(folder: Path) -> tuple[Path, ...]:
     examples = labelled(folder, "examples", asked, relabelled=0.5, histograms=histograms, dropped={"no negative": 17})
     steps = {"step": [1, 2, 1, 2], "measure": ["kl", "kl", "loss", "loss"], "value": [1.0, 0.5, 3.0, 2.0]}
     tables.write(student / "curves", tables.CURVES, steps)
-    finished(student, "train", skipped_steps=0)
+    finished(student, "train", skipped_steps=0, **came, licence_warnings=["as in the licences"])
     return corpus, queries, *pairs, *examples, student
 
 
@@ -390,7 +392,9 @@ def test_facts_drops_licences_and_curves_are_there(made: Path) -> None:
     for wanted in (
         "4,321",
         "no negative",
-        "CC-BY-4.0",
+        "webCC-BY-4.0corpus",
+        "For non-commercial use, or research, only: forum",
+        "1,23456",
         "Losses of student_2 by step",
         "1.00 → 0.500",
         "0.125",
