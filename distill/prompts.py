@@ -40,6 +40,12 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+def begun(text: str, prompt: str) -> str:
+    """What was written after the prompt's last line, which models that chat like to say again."""
+    last = prompt.rpartition("\n")[2].strip()
+    return text.lstrip().removeprefix(last) if text.lstrip().startswith(last) else text
+
+
 KINDS = ("question answering", "fact checking", "search result", "sentence similarity")
 """Kinds of task that a query is written for, sampled uniformly (Gecko, arXiv 2403.20327, sections 3.2 and 4.4)."""
 

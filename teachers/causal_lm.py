@@ -13,7 +13,11 @@ from distill import hub
 from distill.encode import batches
 from distill.errors import Refused
 from distill.interfaces import LanguageModel
+from distill.prompts import begun
 from distill.runtime import best_device, computes_bf16
+
+MESSAGE = "MESSAGE"
+"""Stands for a user's message while a template is read."""
 
 LOGITS = 128
 """Tokens whose logits over the vocabulary are held at once: 134 MB with Gemma's 262,144 words."""
@@ -27,11 +31,15 @@ class CausalLM(LanguageModel):
     Args:
         base: A hub name, a folder, or `package:NAME` for weights that a Python package carries.
         revision: Full commit of a hub name.
+        chat: Whether what is asked is put to the model as a user's message, in the form of its own template. Prompts
+            are made to be continued, which models that were taught to chat can mostly do too: try both.
         batch_tokens: Tokens that are read at once, padding included.
         seed: Of the initial weights, when the base has none.
     """
 
-    def __init__(self, base: str, revision: str | None = None, batch_tokens: int = 4096, seed: int = 0) -> None:
+    def __init__(
+        self, base: str, revision: str | None = None, chat: bool = False, batch_tokens: int = 4096, seed: int = 0
+    ) -> None:
         folder = hub.locate(base, revision)
         device = best_device()
         dtype = torch.bfloat16 if computes_bf16(device) else torch.float32
@@ -41,6 +49,8 @@ class CausalLM(LanguageModel):
         self._batch_tokens = batch_tokens
         self._head = self._model.get_output_embeddings()
         self._cached: tuple[str, list[int], DynamicCache] | None = None
+        self._chat = chat
+        self._before, self._after = self._frame(base) if chat else (self._start(), [])
         check_head(self._model)
 
     @property
@@ -52,6 +62,27 @@ class CausalLM(LanguageModel):
         # A passage that spells a control token is data, and commands nothing.
         return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
+    def _start(self) -> list[int]:
+        start = self._tokenizer.bos_token_id
+        return [start] if start is not None else []
+
+    def _frame(self, base: str) -> tuple[list[int], list[int]]:
+        """What the model's template puts before a user's message, and between it and the answer."""
+        if not self._tokenizer.chat_template:
+            raise Refused(f"chat: {base} has no chat template, so it was not taught to chat. Leave `chat` out.")
+        said = [{"role": "user", "content": MESSAGE}]
+        form = str(
+            self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        )
+        parts = [self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in form.split(MESSAGE)]
+        if len(parts) != 2:
+            raise Refused(f"chat: the template of {base} says a message {len(parts) - 1} times. Leave `chat` out.")
+        return list(parts[0]), list(parts[1])
+
+    def _answer(self, text: str) -> str:
+        """What is expected of the model, as it would begin: an answer has no space before it."""
+        return text.lstrip() if self._chat else text
+
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
@@ -59,14 +90,13 @@ class CausalLM(LanguageModel):
         rows = [self._ids(prompt) for prompt in prompts]
         if empty := [number for number, ids in enumerate(rows) if not ids]:
             raise Refused(f"prompt {empty[0]} is empty; needed: text to go on from.")
-        return rows
+        return [row + self._after for row in rows]
 
     @torch.inference_mode()
     def _shared(self, text: str) -> tuple[list[int], DynamicCache]:
         """Tokens of the text before every prompt, and their keys and values, of one row."""
         if self._cached is None or self._cached[0] != text:
-            start = self._tokenizer.bos_token_id
-            ids = ([start] if start is not None else []) + self._ids(text)
+            ids = self._before + self._ids(text)
             cache = DynamicCache()  # told of a sliding window, it would forget what `_read` moves back into it
             if ids:
                 place = torch.tensor([ids], device=self._model.device)
@@ -128,7 +158,7 @@ class CausalLM(LanguageModel):
         for chosen in self._groups([len(row) + tokens for row in rows], shared):
             written = self._write([rows[i] for i in chosen], shared, stop, tokens, temperature, top_p, generator)
             for row, text in zip(chosen, written, strict=True):
-                found[row] = text
+                found[row] = begun(text, prompts[row]) if self._chat else text
         return found
 
     def _write(
@@ -176,7 +206,7 @@ class CausalLM(LanguageModel):
     ) -> Float[np.ndarray, "prompts"]:
         """Log-probability of each continuation after its prompt, summed over its tokens, in nats."""
         before = self._rows(prompts)
-        after = [self._ids(text) for text in continuations]
+        after = [self._ids(self._answer(text)) for text in continuations]
         if empty := [number for number, ids in enumerate(after) if not ids]:
             raise Refused(f"continuation {empty[0]} is empty; needed: text to score.")
         found = np.empty(len(prompts), np.float32)
@@ -201,7 +231,7 @@ class CausalLM(LanguageModel):
         self, prompts: Sequence[str], labels: Sequence[str], *, shared: str = ""
     ) -> Float[np.ndarray, "prompts labels"]:
         """Log-probability of each label's first token after each prompt, normalised over the labels, in nats."""
-        firsts = [self._ids(label)[0] for label in labels]
+        firsts = [self._ids(self._answer(label))[0] for label in labels]
         if len(set(firsts)) < len(firsts):
             raise Refused(f"labels {list(labels)} begin with the same token; needed: labels that do not.")
         rows = self._rows(prompts)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from distill.errors import Refused
 from distill.interfaces import LanguageModel
+from distill.prompts import begun
 from teachers.server import Body, Lost, Server
 
 LISTED = 20
@@ -91,7 +92,7 @@ class ServedLM(LanguageModel):
 
         def read(row: int, answer: Body) -> str:
             text = _written(answer)
-            return (_begun(text, prompts[row]) if self._chat else text).split(stop)[0]
+            return (begun(text, prompts[row]) if self._chat else text).split(stop)[0]
 
         return self._server.ask(self._path, len(prompts), body, read, SHORTEN)
 
@@ -222,12 +223,6 @@ def _written(answer: Body) -> str:
     if not isinstance(text, str) or not isinstance(end, str) or end in ("", "abort", "error"):
         raise Lost(f"no text that came to an end: {dict(choice)}")
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a character fits in no file
-
-
-def _begun(text: str, prompt: str) -> str:
-    """What follows the prompt's last line, which those who chat like to say again."""
-    last = prompt.rpartition("\n")[2].strip()
-    return text.lstrip().removeprefix(last) if text.lstrip().startswith(last) else text
 
 
 def _number(value: object) -> float:

@@ -1,6 +1,7 @@
 """What the language model says in batches, after shared text that is computed once, is what it says plainly."""
 
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -216,3 +217,56 @@ def test_a_model_that_caps_its_logits_is_refused(tmp_path: Path, decoder: Path) 
 def test_its_name_tells_base_and_commit(model: CausalLM, decoder: Path) -> None:
     """Harm: nobody can tell which model wrote a table."""
     assert model.name == str(decoder)
+
+
+# ---------------------------------------------------------------------------- models that chat
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<eos>{{ m['role'] }}\n{{ m['content'] | trim }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<eos>model\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def chatting(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> CausalLM:
+    """The same weights, taught to chat as far as its tokenizer goes."""
+    folder = tmp_path_factory.mktemp("chatting")
+    shutil.copytree(decoder, folder, dirs_exist_ok=True)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("teachers.causal_lm.computes_bf16", lambda where: False)
+        return CausalLM(str(folder), chat=True, batch_tokens=400)
+
+
+def test_a_model_that_chats_reads_its_own_template(chatting: CausalLM, plain: transformers.PreTrainedModel) -> None:
+    """Harm: a chat model is asked in a form that it never saw, or its answers are scored with a space before them."""
+    tokenizer = chatting._tokenizer
+    prompts = [*PROMPTS, "Passage: <eos> Answer: Yes\nQuery:"]
+    answers = [*ANSWERS, " yes"]
+    found = chatting.log_likelihood(prompts, answers, shared=SHARED)
+    labels = chatting.classify(prompts, (" Yes", " No"), shared=SHARED)
+    firsts = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in ("Yes", "No")]
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        parts = [tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+                 for text in ("user\n", SHARED, prompt, "\n", "model\n", answer.strip())]  # fmt: skip
+        eos = tokenizer.eos_token_id
+        before = [tokenizer.bos_token_id, eos, *parts[0], *parts[1], *parts[2], eos, *parts[3], eos, *parts[4]]
+        with torch.inference_mode():
+            said = plain(torch.tensor([before + parts[5]])).logits[0].log_softmax(-1)
+        wanted = sum(float(said[len(before) - 1 + at, token]) for at, token in enumerate(parts[5]))
+        assert found[row] == pytest.approx(wanted, abs=1e-3)
+        two = said[len(before) - 1, firsts].log_softmax(-1)
+        assert labels[row].tolist() == pytest.approx(two.tolist(), abs=1e-3)
+
+
+def test_a_base_that_was_not_taught_to_chat_is_refused(decoder: Path) -> None:
+    """Harm: a base model is asked in a form of no one's, and its drivel is taken for its best."""
+    with pytest.raises(Refused, match=r"chat: .* has no chat template"):
+        CausalLM(str(decoder), chat=True)
+
+
+def test_an_answer_that_says_the_prompt_again_is_cut(chatting: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: "Task: Task: ..." is no answer in the form that is asked for, and every row is dropped."""
+    monkeypatch.setattr(chatting, "_write", lambda rows, *rest: [" Query: swifts"] * len(rows))
+    settings = {"stop": "\n\n", "tokens": 5, "temperature": 0.0, "top_p": 1.0, "seed": 0}
+    assert chatting.complete(PROMPTS[:2], **settings) == [" swifts"] * 2
