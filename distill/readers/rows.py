@@ -82,9 +82,9 @@ class Reader(ABC):
     A key counts within its reader; rows are streamed, never held all at once.
     """
 
-    licence: str
+    licence: str = ""
     """Of what is read; carried to the model card."""
-    limit: int | None
+    limit: int | None = None
     """The most that is read; all if None."""
 
     def __post_init__(self) -> None:
