@@ -26,7 +26,8 @@ LOGITS = 128
 class CausalLM(LanguageModel):
     """A causal transformer as the language model that writes and judges.
 
-    Text that all prompts share is computed once and its keys and values are reused.
+    Text that all prompts share is computed once and its keys and values are reused; so is a prompt after which several
+    continuations are scored, as of a passage that is a candidate of several queries.
 
     Args:
         base: A hub name, a folder, or `package:NAME` for weights that a Python package carries.
@@ -210,13 +211,40 @@ class CausalLM(LanguageModel):
         if empty := [number for number, ids in enumerate(after) if not ids]:
             raise Refused(f"continuation {empty[0]} is empty; needed: text to score.")
         found = np.empty(len(prompts), np.float32)
-        for chosen in self._groups([len(a) + len(b) for a, b in zip(before, after, strict=True)], shared):
-            states, _, _ = self._read([before[i] + after[i] for i in chosen], shared)
-            told = [states[place, -len(after[row]) - 1 : -1] for place, row in enumerate(chosen)]
-            wanted = torch.tensor([token for row in chosen for token in after[row]], device=states.device)
-            said = self._said(torch.cat(told), wanted).split([len(after[row]) for row in chosen])
-            found[chosen] = torch.stack([each.sum() for each in said]).cpu().numpy()
+        longest = max(map(len, after), default=0)
+        # Equal prompts have one length here, and so come into one group or the next, where each is read once.
+        for chosen in self._groups([len(ids) + longest for ids in before], shared):
+            places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts[row] for row in chosen))}
+            firsts = {prompts[row]: before[row] for row in chosen}
+            rows = torch.tensor([places[prompts[row]] for row in chosen], device=self._model.device)
+            said = self._continued([firsts[prompt] for prompt in places], rows, [after[row] for row in chosen], shared)
+            found[chosen] = said.cpu().numpy()
         return found
+
+    def _continued(
+        self, prompts: Sequence[list[int]], rows: Int[Tensor, "texts"], texts: Sequence[list[int]], shared: str
+    ) -> Float[Tensor, "texts"]:
+        """Log-probability of each text after its prompt; `rows` says which prompt."""
+        states, mask, cache = self._read(prompts, shared)
+        told = states[rows, -1:]
+        width = max(map(len, texts)) - 1
+        if width:  # the last token of a text is told and never read
+            cache.batch_select_indices(rows)
+            mask = mask[rows]
+            ids = torch.tensor([(text[:-1] + [0] * width)[:width] for text in texts], device=rows.device)
+            inside = torch.arange(width, device=rows.device) < torch.tensor([[len(t) - 1] for t in texts]).to(rows)
+            more = self._model.base_model(
+                input_ids=ids,
+                attention_mask=torch.cat([mask, inside], 1).long(),
+                position_ids=mask.sum(1, keepdim=True) + torch.arange(width, device=rows.device),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            told = torch.cat([told, more], 1)
+        real = torch.cat([told[place, : len(text)] for place, text in enumerate(texts)])
+        wanted = torch.tensor([token for text in texts for token in text], device=rows.device)
+        said = self._said(real, wanted).split([len(text) for text in texts])
+        return torch.stack([each.sum() for each in said])
 
     def _said(self, states: Float[Tensor, "tokens width"], wanted: Int[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
         """Log-probability of each token; many at a time, for each reads the vocabulary's table from memory."""

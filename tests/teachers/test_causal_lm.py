@@ -82,6 +82,26 @@ def test_likelihoods_equal_a_plain_forward(
     assert len({round(float(value), 2) for value in found}) == len(PROMPTS)
 
 
+def test_a_prompt_that_comes_again_is_read_once(
+    model: CausalLM, plain: transformers.PreTrainedModel, ids: "functools.partial[list[int]]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Harm: a passage that is a candidate of fifty queries is paid for fifty times, or its likelihoods are mixed up."""
+    drawn = np.random.default_rng(0)
+    pairs = [(PROMPTS[number % 3], ANSWERS[drawn.integers(5)]) for number in range(40)]
+    read: list[int] = []
+    plainly = model._read
+    monkeypatch.setattr(model, "_read", lambda rows, shared: (read.append(len(rows)), plainly(rows, shared))[1])
+    found = model.log_likelihood([prompt for prompt, _ in pairs], [answer for _, answer in pairs], shared=SHARED)
+    assert sum(read) < 12 < len(pairs)  # the groups hold few rows here, so a prompt may be read in several
+    for said, (prompt, answer) in zip(found, pairs, strict=True):
+        before, after = ids(SHARED, prompt), ids(answer)[1:]
+        with torch.inference_mode():
+            told = plain(torch.tensor([before + after])).logits[0].log_softmax(-1)
+        wanted = sum(float(told[len(before) - 1 + at, token]) for at, token in enumerate(after))
+        assert said == pytest.approx(wanted, abs=1e-3)
+
+
 @pytest.mark.parametrize("shared", [SHARED, ""])
 def test_classes_equal_a_plain_forward(
     model: CausalLM, plain: transformers.PreTrainedModel, ids: "functools.partial[list[int]]", shared: str
