@@ -419,7 +419,7 @@ def test_inputs_that_do_not_fit_are_refused(
             "embed", "--queries", str(corpus), "--model", str(corpus)
         ),
         "embed: name one table, `passages` or `queries`.": ("embed", "--model", student),
-        "train: objective.kl needs examples with scores. `label` makes such of queries, and": (
+        "train: objective.kl needs lists of passages with scores, and no example has two that are read. `label` ": (
             "train", "--passages", str(corpus), "--examples", str(corpus), "--model", student, "--objective.kl", "1"
         ),
         "train: nothing to minimise.": (
