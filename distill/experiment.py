@@ -67,7 +67,8 @@ def change(content: dict[str, object], assignment: str) -> None:
         steps = content.get("steps")
         names = list(steps) if isinstance(steps, dict) else []
         if not isinstance(steps, dict) or parts[0] not in steps:
-            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{near(parts[0], [*names, *RUN_WIDE])}")
+            hint = near(parts[0], [*names, *RUN_WIDE]) or f" There are: {', '.join(names)}."
+            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{hint}")
         held = steps[parts[0]]
         place = next(iter(held.values())) if isinstance(held, dict) and len(held) == 1 else held
         parts = parts[1:]

@@ -233,7 +233,11 @@ def _by_task(columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: "Benc
 
 
 def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
-    """The main table, printed and given back."""
+    """The main table, printed with what else models are compared by, and given back."""
+    from distill import benchmark as room
+
+    others = [name for name in room.MAIN if name in summary["measures"] and name != summary["main"]]
+    compared = [summary["measures"][name] for name in others]
     main, measured = summary["main"], summary["measures"][summary["main"]]
     models = {}
     for name, costs in summary["models"].items():
@@ -244,6 +248,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
         (
             name,
             f"{held['value']:.3f} [{held['low']:.3f}, {held['high']:.3f}]",
+            *(f"{values[name]['value']:.3f}" if name in values else "-" for values in compared),
             f"{held['retention']['value']:.1%}" if held["retention"] else "-",
             f"{held['bytes'] / 1e6:.1f} MB" if held["bytes"] else "-",
             f"{held['latency']['p50']:.1f}" if held["latency"] else "-",
@@ -253,6 +258,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
     title = ", ".join(
         f"{summary[name]:,} {name}" for name in ("queries", "pairs", "texts", "passages") if summary[name]
     )
-    console.table(title, ("model", f"{main} [95 %]", "retention", "size", "ms a query, one core"), rows)
+    columns = ("model", f"{main} [95 %]", *others, f"of {summary['teacher']}'s", "size", "ms a query, one core")
+    console.table(title, columns, rows)
     counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "texts", "passages")}
     return {**counted, "models": models}
