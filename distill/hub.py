@@ -13,7 +13,7 @@ import transformers
 
 from distill import unpack
 from distill.console import console, say
-from distill.errors import Refused
+from distill.errors import Refused, with_article
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 _WANTED = ("*.safetensors", "*.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "README.md", "LICENSE*")
@@ -259,8 +259,8 @@ def _stored(
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)  # BERT's, which nothing here reads
     if missing:
         raise Refused(
-            f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]} among them; they would "
-            "be random. Give a folder that was saved from this kind of model."
+            f"{folder} lacks {len(missing)} weights of {with_article(type(model).__name__)}, {missing[0]} among them; "
+            "they would be random. Give a folder that was saved from this kind of model."
         )
     return model
 

@@ -57,7 +57,7 @@ FIGURES = {
     "skipped_steps": "steps left out, since their gradient was no number",
     "last": "measure at the last step",
     "models": "how many were averaged, or evaluated",
-    "apart": "how far the averaged models lie from their mean, as a share of its length",
+    "apart": "how far the averaged models lie from their mean in what they save, as a share of its length",
     # export
     "length": "pieces of words that the model reads of a text",
     "texts": "texts that were trained or compared on",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distill import artifact, files, recipe
-from distill.errors import Refused
+from distill.errors import Refused, with_article
 from distill.interfaces import Embedder, LanguageModel
 
 Model = Path | Callable[[], Embedder]
@@ -16,6 +16,9 @@ Model = Path | Callable[[], Embedder]
 
 Writer = Callable[[], LanguageModel]
 """A class with its arguments that makes a language model."""
+
+CLASS = "class.json"
+"""Beside what a model saved: which class reads it."""
 
 allowed = ["teachers.", "students.", "distill.readers."]
 """Packages that a config or a saved model may name a class of; `--allow` adds to it."""
@@ -49,34 +52,54 @@ def save(model: Embedder, out: Path) -> None:
     with files.replacing(out / "model") as folder:
         folder.mkdir()
         model.save(folder)
-        (folder / "class.json").write_text(json.dumps({"class_path": class_path(model)}) + "\n")
+        (folder / CLASS).write_text(json.dumps({"class_path": class_path(model)}) + "\n")
+
+
+def saved(model: Path) -> tuple[type[Embedder], Path]:
+    """The class of a saved model, and the folder that its `load` reads.
+
+    Args:
+        model: A step that trained it, its folder `model`, or what `save` wrote.
+
+    Raises:
+        Refused: The folder holds no model, or one of a class that is not allowed or does not embed.
+    """
+    places = [model / "model", model]
+    if not artifact.is_artifact(model) and any((place / CLASS).is_file() for place in places):
+        folder = next(place for place in places if (place / CLASS).is_file())
+    else:
+        folder = artifact.holds(model, "model")
+    if not (folder / CLASS).is_file():
+        raise Refused(
+            f"{model} was not trained; it holds an export. Name the step that trained it, or the class "
+            "students.Exported with this folder."
+        )
+    named = artifact.read_json(folder / CLASS)
+    found = find(str(named["class_path"]))
+    if not issubclass(found, Embedder):
+        said = f"{folder} holds {with_article(found.__name__)}, which does not embed"
+        raise Refused(f"{said}. Name a step that trained an embedder.")
+    return found, folder
 
 
 def embedder(model: Model) -> Embedder:
-    """A model ready to embed, in evaluation mode.
+    """A model ready to embed, in evaluation mode: of a step, of a folder that `save` wrote, or of a class.
 
     Raises:
         Refused: The folder holds no model, or one of a class that is not allowed or does not embed.
     """
     if not isinstance(model, Path):
         return model().eval()
-    folder = artifact.holds(model, "model")
-    if not (folder / "class.json").is_file():
-        raise Refused(
-            f"{model} was not trained; it holds an export. Name the step that trained it, or the class "
-            "students.Exported with this folder."
-        )
-    named = artifact.read_json(folder / "class.json")
-    found = find(str(named["class_path"]))
-    if not issubclass(found, Embedder):
-        raise Refused(f"{folder} holds a {found.__name__}, which does not embed. Name a step that trained an embedder.")
+    found, folder = saved(model)
     return found.load(folder).eval()
 
 
 def label(model: Model) -> str:
     """A short name that no other model has: the step or the class, and what made it."""
     if isinstance(model, Path):
-        return f"{model.name}@{artifact.fingerprint(model)[:12]}"
+        if artifact.is_artifact(model):
+            return f"{model.name}@{artifact.fingerprint(model)[:12]}"
+        return f"{model.name}@{recipe.fingerprint({'model': recipe.describe(model, {})})[:12]}"
     named = model.func if isinstance(model, functools.partial) else model
     made = recipe.fingerprint({"model": recipe.describe(model, {})})
     return f"{getattr(named, '__name__', 'model')}@{made[:12]}"
