@@ -48,7 +48,8 @@ def class_path(model: object) -> str:
 
 
 def save(model: Embedder, out: Path) -> None:
-    """Write a model into its artifact, all of it or nothing."""
+    """Write a model into its artifact, or into a folder of its own, all of it or nothing; `embedder` reads it."""
+    out.mkdir(parents=True, exist_ok=True)
     with files.replacing(out / "model") as folder:
         folder.mkdir()
         model.save(folder)
@@ -67,6 +68,11 @@ def saved(model: Path) -> tuple[type[Embedder], Path]:
     places = [model / "model", model]
     if not artifact.is_artifact(model) and any((place / CLASS).is_file() for place in places):
         folder = next(place for place in places if (place / CLASS).is_file())
+    elif not artifact.is_artifact(model) and any(model.glob("*.safetensors")):
+        raise Refused(
+            f"{model} is not an artifact (it has no recipe.json), and no {CLASS} says which class reads it. Write a "
+            "model with distill.models.save, or name its class."
+        )
     else:
         folder = artifact.holds(model, "model")
     if not (folder / CLASS).is_file():

@@ -407,7 +407,7 @@ def test_inputs_that_do_not_fit_are_refused(
         f"{corpus} holds examples, passages, queries; needed judgements or candidates.": (
             "label", "--candidates", str(corpus)
         ),
-        f"{encoder} is not an artifact (it has no recipe.json). Run the step that makes it.": (
+        f"{encoder} is not an artifact (it has no recipe.json), and no class.json says which class reads it.": (
             "embed", "--passages", str(encoder), "--model", student
         ),
         "mine: depth: 0; needed: at least 1.": (*mine, "--query_vectors", str(embedded), "--depth", "0"),
