@@ -52,6 +52,7 @@ class Encoder(Embedder):
         self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict[str, object]
     ) -> None:
         super().__init__()
+        backbone.config.use_cache = False  # of writing; transformers warns of it where activations are recomputed
         self.backbone = backbone.float()
         if pooler := getattr(backbone, "pooler", None):  # of BERT's own training; no vector of ours passes it
             pooler.requires_grad_(False)

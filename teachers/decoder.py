@@ -23,9 +23,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from distill import hub, prompts, soup, surgery
-from distill.errors import Refused, check_at_least
+from distill.errors import Refused, check_at_least, with_article
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import best_device, computes_bf16
 from teachers import poolings, published
@@ -93,6 +94,11 @@ class Decoder(Embedder):
             pool_beginning = published.is_published(folder)
             self.settings["pool_beginning"] = pool_beginning
         backbone = _backbone(folder, trained, seed)
+        if backbone.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+            raise Refused(
+                f"base {base}: {with_article(type(backbone).__name__)} is an encoder, which sees both ways by itself. "
+                "Say class_path: students.Encoder, which can teach as well, or give a decoder LLM."
+            )
         if layers is not None:
             surgery.keep_layers(backbone, layers)
         self.tokenizer = hub.tokenizer(folder, backbone)
