@@ -1,5 +1,7 @@
 """From what a step names to a model in memory, and back to a folder."""
 
+import contextlib
+import difflib
 import functools
 import importlib
 import inspect
@@ -30,6 +32,8 @@ def find(class_path: str) -> type:
     Raises:
         Refused: Its package is not allowed, or there is no such class.
     """
+    if "." not in class_path:
+        raise Refused(f"class {class_path} has no package before its name.")
     if not class_path.startswith(tuple(allowed)):
         raise Refused(f"class {class_path} is not in an allowed package ({', '.join(allowed)}). Allow it with --allow.")
     module, _, name = class_path.rpartition(".")
@@ -40,6 +44,25 @@ def find(class_path: str) -> type:
     if not inspect.isclass(found):
         raise Refused(f"class {class_path}: {module} has no class {name}.")
     return found
+
+
+def offered(wanted: type) -> list[str]:
+    """The class paths of a kind of class that the allowed packages offer."""
+    found = []
+    for package in allowed:
+        with contextlib.suppress(ImportError):
+            held = importlib.import_module(package.removesuffix("."))
+            named = {name: getattr(held, name) for name in getattr(held, "__all__", vars(held))}
+            kinds = {name: kind for name, kind in named.items() if inspect.isclass(kind) and issubclass(kind, wanted)}
+            found += [f"{package}{name}" for name, kind in kinds.items() if not inspect.isabstract(kind)]
+    return found
+
+
+def meant(class_path: str, wanted: type) -> str:
+    """A hint for a message, when a name is almost that of a class of a kind, or that of one without its package."""
+    paths = {path.rpartition(".")[2].lower(): path for path in offered(wanted)}
+    close = difflib.get_close_matches(class_path.rpartition(".")[2].lower(), paths, 1)
+    return f" Did you mean {paths[close[0]]!r}?" if close else ""
 
 
 def class_path(model: object) -> str:

@@ -105,6 +105,39 @@ def test_each_verb_explains_every_argument(verb: str, capsys: pytest.CaptureFixt
         assert f"\n    {name}: " in documented, (name, parameter)
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (("train", "--model.help", "NVEmbed"), "train: --model.help: class NVEmbed has no package before its name. "
+         "Did you mean 'teachers.NVEmbed'?"),
+        (("ingest", "--sources.help=csv"), "ingest: --sources.help: class csv has no package before its name. "
+         "Did you mean 'distill.readers.CSV'?"),
+        (("train", "--model.help", "teachers.CausalLM"), "train: --model.help: teachers.CausalLM is no Embedder. "
+         "There are: teachers.Decoder, "),
+        (("evaluate", "--models.help", "os.system"), "evaluate: --models.help: class os.system is not in an allowed"),
+        (("train", "--objective.help"), "train: unrecognized arguments: --objective.help. See: distill train --help"),
+    ],
+)  # fmt: skip
+def test_a_class_that_is_not_there_is_explained_in_a_line(
+    typed: tuple[str, ...], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: who asks what a class takes, and leaves its package out, gets a traceback of three libraries."""
+    found = said(capsys, *typed, status=1)
+    assert found.startswith(shown) and found.count("\n") == 1
+
+
+def test_the_classes_that_there_are_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: nobody can ask which models, writers or readers there are."""
+    shown = said(capsys, "train", "--model.help")
+    assert "students.Encoder" in shown and "teachers.NVEmbed" in shown
+    assert "CausalLM" not in shown and "LatentAttention" not in shown and shown.count("\n") == 1
+    assert "distill.readers.CSV" in said(capsys, "ingest", "--sources.help", "--seed", "1")
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--model.help", "teachers.NVEmbed"])
+    assert left.value.code == 0
+    assert "--model.layers" in capsys.readouterr().out
+
+
 def test_a_mistake_in_the_options_is_the_usual_status(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Harm: a script cannot tell a mistyped option from a refused step."""
     for arguments in (["run"], ["run", str(file), "--bogus"], ["plan", str(file), "--again", "corpus"], ["show"]):

@@ -158,7 +158,16 @@ FILES = {
     "a class that is not there": (
         embed("{class_path: students.Encodre, init_args: {base: x}}"),
         "{file}:8: step 'e' (embed): model: class students.Encodre: students has no class Encodre. "
-        "Did you mean 'Encoder'?",
+        "Did you mean 'students.Encoder'?",
+    ),
+    "a class without its package": (
+        embed("{class_path: Encoder, init_args: {base: x}}"),
+        "{file}:8: step 'e' (embed): model: class Encoder has no package before its name. "
+        "Did you mean 'students.Encoder'?",
+    ),
+    "a reader without its package": (
+        steps(CORPUS.replace("distill.readers.JSONL", "CSV")),
+        "sources[0]: class CSV has no package before its name. Did you mean 'distill.readers.CSV'?",
     ),
     "a module that is not there": (embed("{class_path: students.x.Encoder}"), "No module named 'students.x'."),
     "a class of another kind": (
