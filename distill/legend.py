@@ -17,6 +17,9 @@ NAMES = {
 }
 """What the names mean that configs give to evaluated models."""
 
+ALONE = {"teacher": "the teacher after its last stage"}
+"""What they mean where no student was evaluated."""
+
 FIGURES = {
     # synthesize, ingest, generate
     "groups": "made-up examples of each group",

@@ -17,6 +17,8 @@ WIDTH = 160
 """Characters of a text that is shown."""
 FEW = 6
 """Numbers of a list that are shown."""
+LATER = {"drafts": "records"}
+"""Tables whose rows a step writes once more, without those that it drops in the end: those are shown."""
 ASIDE = ("seconds", "peak_memory_bytes", "versions", "refers", "histograms", "dropped", "licences")
 """Facts that have a place of their own, or are no reading matter."""
 
@@ -43,7 +45,8 @@ def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None
     _tables(made)
     _facts(made)
     for table in made.rows:
-        _rows(made, table, rows)
+        if LATER.get(table) not in made.rows:
+            _rows(made, table, rows)
     if verify:
         artifact.require(folder)
         files = artifact.read_json(folder / "manifest.json")
