@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distill import artifact, document, parsing, recipe, stages
+from distill import artifact, document, foreseen, parsing, recipe, stages
 from distill.errors import Refused, near
 from distill.runtime import Runtime
 
@@ -114,6 +114,9 @@ def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
         except Refused as error:
             where = f"{file}:{lines.get(name, 0)}: step {name!r}{_verb_of(held)}"
             faults += [f"{where}: {fault}" for fault in str(error).splitlines()]
+    for name, fault in () if faults else foreseen.faults(experiment.steps):
+        step = experiment.steps[name]
+        faults.append(f"{file}:{step.line}: step {name!r} ({step.verb}): {fault}")
     if faults:
         raise Refused("\n".join(faults))
     return experiment

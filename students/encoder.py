@@ -29,6 +29,14 @@ class Encoder(Embedder):
         seed: Of the initial weights, when the base has none.
     """
 
+    # What `distill.portable` writes a student from.
+    backbone: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+    query_prompt: str
+    passage_prompt: str
+    dim: int
+
     def __init__(
         self,
         base: str,
