@@ -1,6 +1,7 @@
 """Models to results: every model on every query or text of a benchmark, with intervals, sizes and latency."""
 
 import gc
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ LEXICAL = "bm25"
 WARM_UP = 3  # the first calls allocate
 REPETITIONS = 30
 PATIENCE = 10.0  # seconds after which a slow model's latency is known well enough
+STUDENT = 0.9  # of the teacher's bytes, at most; a teacher's stages differ by an adapter
 TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
 
 
@@ -232,6 +234,12 @@ def _by_task(columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: "Benc
     }
 
 
+def _is_small(name: str, summary: Mapping[str, Any]) -> bool:
+    """Whether a model could be its teacher's student: what others keep of the teacher says nothing."""
+    own, whole = (summary["models"][each].get("bytes") or math.inf for each in (name, summary["teacher"]))
+    return bool(own < STUDENT * whole)
+
+
 def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
     """The main table, printed with what else models are compared by, and given back."""
     from distill import benchmark as room
@@ -249,7 +257,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
             name,
             f"{held['value']:.3f} [{held['low']:.3f}, {held['high']:.3f}]",
             *(f"{values[name]['value']:.3f}" if name in values else "-" for values in compared),
-            f"{held['retention']['value']:.1%}" if held["retention"] else "-",
+            f"{held['retention']['value']:.1%}" if held["retention"] and _is_small(name, summary) else "-",
             f"{held['bytes'] / 1e6:.1f} MB" if held["bytes"] else "-",
             f"{held['latency']['p50']:.1f}" if held["latency"] else "-",
         )

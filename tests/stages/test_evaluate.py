@@ -265,7 +265,11 @@ def test_the_table_holds_what_each_kind_is_compared_by(
     cells = [cell.strip() for cell in next(li for li in shown.splitlines() if "│ small" in li).strip("│").split("│")]
     assert cells[2:5] == [f"{measures[name]['small']['value']:.3f}" for name in wanted[2:5]]
     words = [cell.strip() for cell in next(li for li in shown.splitlines() if "│ bm25" in li).strip("│").split("│")]
-    assert words[2:5] == ["-", "-", "-"]
+    assert words[2:6] == ["-", "-", "-", "-"]
+    assert cells[5] == f"{measures['ndcg@10']['small']['retention']['value']:.1%}"
+    alone = {"teacher": MODELS["teacher"], "other": MODELS["teacher"]}
+    evaluate(passages=made, examples=made, models=alone, latency=False, resamples=20, out=tmp_path / "alone")
+    assert "of teacher's" not in capsys.readouterr().out  # there is no student to keep anything of it
 
 
 def test_texts_of_a_class_are_told_and_put_together(tmp_path: Path) -> None:
