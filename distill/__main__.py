@@ -106,7 +106,11 @@ def _verb(name: str, given: list[str]) -> int:
 
     function = stages.verb(name)
     if any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in given):
-        parsing.parser(function, name).parse_args(given)  # prints, and leaves
+        try:
+            parsing.explain(function, name, given)
+        except Refused as error:
+            raise Refused(f"{name}: {error}") from error
+        return 0
     try:
         arguments = _arguments(given)
         out = arguments.pop("out", None)

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distill import files
@@ -109,15 +109,29 @@ def stale_inputs(out: Path, inputs: Mapping[str, Path]) -> list[str]:
     return [name for name, folder in inputs.items() if began.get(name, version(folder)) != version(folder)]
 
 
-def differences(out: Path, recipe: Facts, defaults: Facts) -> list[str]:
+def differences(out: Path, recipe: Facts, defaults: Facts, names: Mapping[str, str] | None = None) -> list[str]:
     """One line for each setting in which the recipe of a folder's work differs.
 
     Args:
         out: The folder.
         recipe: What would make it now.
         defaults: The recipe's settings at their defaults, for settings the older one lacks.
+        names: What to call artifacts that are not made yet, by their fingerprints; those beside `out` are known.
     """
-    return recipes.differences(recipes.filled(read_json(out / "recipe.json"), defaults), recipe)
+    older = recipes.filled(read_json(out / "recipe.json"), defaults)
+    if not recipes.differences(older, recipe):
+        return []
+    return recipes.differences(older, recipe, _beside(out) | dict(names or {}))
+
+
+def _beside(out: Path) -> dict[str, str]:
+    """The names of the artifacts in the same folder, by fingerprint; without those that are damaged."""
+    found: dict[str, str] = {}
+    for folder in sorted(out.absolute().parent.iterdir()):
+        if is_artifact(folder):
+            with suppress(Refused):
+                found[fingerprint(folder)] = folder.name
+    return found
 
 
 def refuse_other(out: Path, recipe: Facts, defaults: Facts) -> None:

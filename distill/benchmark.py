@@ -21,6 +21,9 @@ experiments in which its class was told right, and the number of its cluster."""
 SPEARMAN, V_MEASURE = "spearman", "v_measure"
 """The measures that are of all pairs, or texts, of a task together."""
 
+MAIN = (f"ndcg@{metrics.CUT}", SPEARMAN, ACCURACY, V_MEASURE)
+"""What models are compared by in each kind of task."""
+
 
 @dataclass(frozen=True)
 class Asked:

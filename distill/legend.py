@@ -17,6 +17,9 @@ NAMES = {
 }
 """What the names mean that configs give to evaluated models."""
 
+ALONE = {"teacher": "the teacher after its last stage"}
+"""What they mean where no student was evaluated."""
+
 FIGURES = {
     # synthesize, ingest, generate
     "groups": "made-up examples of each group",
@@ -71,7 +74,7 @@ FIGURES = {
     "skipped_steps": "steps left out, since their gradient was no number",
     "last": "measure at the last step",
     "models": "how many were averaged, or evaluated",
-    "apart": "how far the averaged models lie from their mean, as a share of its length",
+    "apart": "how far the averaged models lie from their mean in what they save, as a share of its length",
     # export
     "length": "pieces of words that the model reads of a text",
     "texts": "texts that were trained or compared on",
@@ -98,6 +101,19 @@ FIGURES = {
     "screened": "the same, by the step that brought them in",
 }
 """What the figures mean that stages write as facts, by path or by its first word."""
+
+ASIDE = (
+    "seconds",
+    "peak_memory_bytes",
+    "versions",
+    "refers",
+    "histograms",
+    "dropped",
+    "licences",
+    "contamination",
+    "screened",
+)
+"""Facts that have a place of their own, or are no reading matter."""
 
 
 def meaning(path: str) -> str:

@@ -4,8 +4,8 @@ import argparse
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
 
-from distill import stages
+from distill import console, stages
 from distill.errors import Refused, near
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -39,6 +39,47 @@ def parser(function: Callable[..., object], name: str | None = None) -> Argument
     for action in made._actions:  # files of parts of the arguments are not read
         action.help = argparse.SUPPRESS if action.help == "Path to a configuration file." else action.help
     return made
+
+
+def explain(function: Callable[..., object], name: str, given: Sequence[str]) -> None:
+    """Print what a verb takes, or a class that it takes: `--help`, `--model.help CLASS`; without one, which there are.
+
+    Raises:
+        Refused: There is no such class, or no such argument.
+    """
+    from distill import models
+
+    hints = typing.get_type_hints(inspect.unwrap(function))
+    if "--allow" in given:
+        packages = itertools.takewhile(lambda word: not word.startswith("-"), given[given.index("--allow") + 1 :])
+        models.allowed.extend(f"{package}." for package in packages)
+    for word, after in zip(given, [*given[1:], "-"], strict=True):
+        key, mark, value = word.partition("=")
+        wanted = _class_in(hints.get(key.removeprefix("--").removesuffix(".help")))
+        if not key.endswith(".help") or wanted is None:
+            continue
+        if not (named := value if mark else "" if after.startswith("-") else after):
+            console.say(f"{key} takes one of these: {', '.join(models.offered(wanted))}")
+            return
+        try:
+            found = models.find(named)
+        except Refused as error:
+            raise Refused(f"{key}: {error}{models.meant(named, wanted)}") from error
+        if not issubclass(found, wanted):
+            raise Refused(f"{key}: {named} is no {wanted.__name__}. There are: {', '.join(models.offered(wanted))}.")
+    try:
+        parser(function, name).parse_args(list(given))  # prints, and leaves
+    except ArgumentError as error:
+        raise Refused(f"{' '.join(str(error).split())}. See: distill {name} --help") from error
+
+
+def _class_in(hint: object) -> type | None:
+    """The kind of class that a setting is, or that there is in it at any depth."""
+    return _class_wanted(hint) or next(filter(None, map(_class_in, _parts(hint))), None)
+
+
+def _parts(hint: object) -> Sequence[object]:
+    return () if typing.get_origin(hint) is Callable else typing.get_args(hint)
 
 
 def parse(function: Callable[..., object], arguments: Mapping[str, object]) -> dict[str, object]:
@@ -169,7 +210,7 @@ def _faults_of_class(value: object, hint: object, at: str) -> Iterator[str]:
     try:
         found = models.find(str(value["class_path"]))
     except Refused as error:
-        yield f"{at}: {error}{_near_class(str(value['class_path']))}"
+        yield f"{at}: {error}{models.meant(str(value['class_path']), wanted)}"
         return
     if not issubclass(found, wanted):
         yield f"{at}: class {value['class_path']} is no {wanted.__name__}; needed: {words(hint)}."
@@ -177,13 +218,6 @@ def _faults_of_class(value: object, hint: object, at: str) -> Iterator[str]:
         yield f"{at}.init_args: {arguments!r}; needed: arguments of {found.__name__}, as keys and values."
     else:
         yield from _faults_of_call(found, arguments, f"{at}.init_args")
-
-
-def _near_class(class_path: str) -> str:
-    """A hint, from a package that was imported before."""
-    module, _, name = class_path.rpartition(".")
-    held = vars(sys.modules[module]) if module in sys.modules else {}
-    return near(name, [other for other, thing in held.items() if inspect.isclass(thing)])
 
 
 def _faults_of_call(

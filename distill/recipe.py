@@ -178,17 +178,37 @@ def _filled(old: object, defaults: object) -> object:
     return old
 
 
-def differences(old: object, new: object, at: str = "") -> list[str]:
-    """One line for each leaf in which two recipes differ; one alone where the verbs do."""
+def differences(old: object, new: object, names: Mapping[str, str] | None = None, at: str = "") -> list[str]:
+    """One line for each leaf in which two recipes differ; one alone where the verbs do.
+
+    Args:
+        old: A recipe.
+        new: Another.
+        names: What to call artifacts, by their fingerprints.
+        at: Where the two stand in larger ones.
+    """
     if not at and isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("verb") != new.get("verb"):
         return [f"verb: {_short(old.get('verb'))} -> {_short(new.get('verb'))}"]
+    if (one := _artifact(old)) and (other := _artifact(new)) and one != other and names and other in names:
+        is_another = names.get(one, names[other]) != names[other]
+        told = (
+            f"{names[one]} -> {names[other]}"
+            if is_another
+            else f"{names[other]} was made anew since, by another recipe"
+        )
+        return [f"{at.lstrip('.')}: {told}"]
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = sorted(old.keys() | new.keys())
-        return [line for name in names for line in differences(old.get(name), new.get(name), f"{at}.{name}")]
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in differences(old.get(key), new.get(key), names, f"{at}.{key}")]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
-        return [line for number, (one, other) in pairs for line in differences(one, other, f"{at}[{number}]")]
+        return [line for number, (one, other) in pairs for line in differences(one, other, names, f"{at}[{number}]")]
     return [] if old == new else [f"{at.lstrip('.')}: {_short(old)} -> {_short(new)}"]
+
+
+def _artifact(value: object) -> str:
+    """The fingerprint by which a recipe names an artifact; empty if the value is another thing."""
+    return str(value["artifact"]) if isinstance(value, Mapping) and set(value) == {"artifact"} else ""
 
 
 def _short(value: object) -> str:

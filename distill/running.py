@@ -12,6 +12,7 @@ from typing import Literal
 from distill import artifact, console, estimate, files, stages
 from distill.errors import Refused, near
 from distill.experiment import Experiment, Step, inputs
+from distill.findings import flat
 from distill.runtime import joins
 
 FULL = ("No space left on device", "File too large", "PytorchStreamWriter", "inline_container")
@@ -30,12 +31,17 @@ class Decision:
     why: str
 
 
+def waits(names: Sequence[str]) -> str:
+    """What a step waits for, in few words."""
+    return f"waits for {names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "")
+
+
 def decide(experiment: Experiment) -> dict[str, Decision]:
     """What a run would do with each step."""
     found: dict[str, Decision] = {}
     for name, step in experiment.steps.items():
         bad = [read for read in inputs(experiment, step) if found[read].what in ("refuse", "stale", "blocked")]
-        found[name] = Decision("blocked", f"reads {', '.join(bad)}") if bad else _decision(experiment, step, found)
+        found[name] = Decision("blocked", waits(bad)) if bad else _decision(experiment, step, found)
     return found
 
 
@@ -43,7 +49,8 @@ def _decision(experiment: Experiment, step: Step, found: Mapping[str, Decision])
     out = step.out
     if not artifact.is_artifact(out):
         return Decision("run", PLAIN[0])
-    if lines := artifact.differences(out, step.recipe, stages.standing(stages.verb(step.verb), step.settings)):
+    names = {held.fingerprint: name for name, held in experiment.steps.items()}
+    if lines := artifact.differences(out, step.recipe, stages.standing(stages.verb(step.verb), step.settings), names):
         return Decision("refuse", "; ".join(lines))
     unfinished = [read for read in inputs(experiment, step) if found[read].what != "done"]
     if not unfinished and (stale := artifact.stale_inputs(out, stages.inputs_of(step.settings))):
@@ -71,9 +78,10 @@ def chosen(experiment: Experiment, only: Sequence[str], start: str | None) -> li
         Refused: There is no step of that name.
     """
     names = list(experiment.steps)
+    there = f" There are: {', '.join(names)}."
     for name in [*only, *([start] if start else [])]:
         if name not in names:
-            raise Refused(f"{experiment.file}: no step {name!r}.{near(name, names)}")
+            raise Refused(f"{experiment.file}: no step {name!r}.{near(name, names) or there}")
     if only and start:
         raise Refused("--only and --from were both given. Say one of them.")
     if only:
@@ -102,6 +110,12 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
     anew = chosen(experiment, again, None) if again else []
     if unasked := [step.name for step in anew if step not in steps]:
         raise Refused(f"--again {unasked[0]}: this run leaves that step out. Name it in both, or in none.")
+    if after := followers(experiment, anew):
+        console.say(
+            f"made of {_few([step.name for step in anew])} before: {_few(after)}. What it would make otherwise now is "
+            f"refused; to make all anew: distill run {experiment.file} --again "
+            + " ".join([*(step.name for step in anew), *after])
+        )
     for step in anew:
         artifact.remove(step.out)
     files.write_text(experiment.folder / "experiment.yaml", experiment.text)
@@ -111,17 +125,35 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
     estimate.check_disk(costs, experiment.output)
     done: list[tuple[str, ...]] = []
     failed: set[str] = set()
+    faults: list[str] = []
     for step in steps:
         blocking = [name for name in inputs(experiment, step) if name in failed]
-        row = ("blocked", f"reads {', '.join(blocking)}", "") if blocking else _run(experiment, step)
+        row, fault = (("blocked", waits(blocking), ""), "") if blocking else _run(experiment, step)
         if row[0] in ("blocked", "refused", "failed"):
             failed.add(step.name)
+        if fault:
+            faults.append(f"{step.name} {row[0]}: {fault}")
         done.append((step.name, step.verb, *row))
     console.table(f"{experiment.name}: {experiment.folder}", ("step", "verb", "what", "rows", "seconds"), done)
+    for fault in faults if steps[1:] else ():  # the first may stand hours above
+        console.complain(fault)
     for step in steps:
         if step.name not in failed and (opens := artifact.facts(step.out).get("opens")):
             console.say(f"{step.name}: {step.out / str(opens)}")
     return not failed
+
+
+def followers(experiment: Experiment, anew: Sequence[Step]) -> list[str]:
+    """Names of the other steps that have work on disk which was made, at whatever remove, of some steps'."""
+    found = {step.name for step in anew}
+    for name, step in experiment.steps.items():
+        if found & inputs(experiment, step).keys():
+            found.add(name)
+    return [
+        name
+        for name, step in experiment.steps.items()
+        if name in found and step not in anew and artifact.is_artifact(step.out)
+    ]
 
 
 def _told(decisions: Mapping[str, Decision], steps: Sequence[Step], costs: Mapping[str, estimate.Cost]) -> str:
@@ -141,19 +173,29 @@ def decisions_left(decisions: Mapping[str, Decision], steps: Sequence[Step]) -> 
     return [step.name for step in steps if decisions[step.name].what in ("run", "resume")]
 
 
-def _run(experiment: Experiment, step: Step) -> tuple[str, str, str]:
-    if artifact.is_done(step.out):
-        with _explained(experiment, step) as fault:
-            call(step)
-        return ("refused", "", "") if fault else ("done before", _rows(step.out), "")
-    console.say(f"{step.name} ({step.verb})", style="bold")
-    began = time.monotonic()
+def _run(experiment: Experiment, step: Step) -> tuple[tuple[str, str, str], str]:
+    """What the last table says of a step, and what was wrong."""
+    was_done, began = artifact.is_done(step.out), time.monotonic()
+    if not was_done:
+        console.say(f"{step.name} ({step.verb})", style="bold")
     with _explained(experiment, step) as fault:
-        _require_inputs(experiment, step)
+        if not was_done:
+            _require_inputs(experiment, step)
         call(step)
+    seconds = "" if was_done else f"{time.monotonic() - began:.0f}"
     if fault:
-        return (fault[0], "", f"{time.monotonic() - began:.0f}")
-    return ("done", _rows(step.out), f"{time.monotonic() - began:.0f}")
+        return (fault[0], "", seconds), fault[1]
+    dropped = "" if was_done else told_dropped(artifact.facts(step.out).get("dropped", {}))
+    if dropped:
+        console.say(f"  {step.name}: dropped {dropped} (distill show {step.out})")
+    return ("done before" if was_done else "done", _rows(step.out), seconds), ""
+
+
+def told_dropped(dropped: object) -> str:
+    """Rows that a step left out, by rule, the three largest; empty if there are none."""
+    counts = sorted(((count, rule) for rule, count in flat(dropped) if isinstance(count, int) and count), reverse=True)
+    more = f"; {sum(count for count, _ in counts[3:]):,} by other rules" if counts[3:] else ""
+    return "; ".join(f"{count:,} {rule}" for count, rule in counts[:3]) + more
 
 
 def _require_inputs(experiment: Experiment, step: Step) -> None:
@@ -170,17 +212,23 @@ def call(step: Step) -> artifact.Facts:
 
 @contextlib.contextmanager
 def _explained(experiment: Experiment, step: Step) -> Iterator[list[str]]:
-    """A refusal as one line with file, line and step; a traceback goes to the log."""
+    """A refusal as one line with file, line and step; a traceback goes to the log.
+
+    Yields:
+        Nothing where all goes well; else what it came to, and why, on one line.
+    """
     fault: list[str] = []
     where = f"{experiment.file}:{step.line}: step {step.name!r} ({step.verb})"
     try:
         yield fault
     except Refused as error:
-        fault.append("refused")
-        console.complain(f"{where}: {error}")
+        said = str(error)
+        fault += ["refused", " ".join(said.split())]
+        console.complain(f"{where}: {said}")
     except Exception as error:
-        fault.append("failed")
-        console.complain(f"{where}: {outside(error) or _noted(error, step.out)}")
+        said = outside(error) or _noted(error, step.out)
+        fault += ["failed", " ".join(said.split())]
+        console.complain(f"{where}: {said}")
 
 
 def _noted(error: Exception, out: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from rich.markup import escape
 
-from distill import artifact, console, lineage, tables
+from distill import artifact, console, legend, lineage, tables
 from distill.console import duration
 from distill.errors import Refused
 from distill.findings import flat, told
@@ -17,18 +17,8 @@ WIDTH = 160
 """Characters of a text that is shown."""
 FEW = 6
 """Numbers of a list that are shown."""
-ASIDE = (
-    "seconds",
-    "peak_memory_bytes",
-    "versions",
-    "refers",
-    "histograms",
-    "dropped",
-    "licences",
-    "contamination",
-    "screened",
-)
-"""Facts that have a place of their own, or are no reading matter."""
+DRAFTS = "drafts"
+"""Table whose rows a step writes once more, without those that it drops in the end: those are shown."""
 RULES = (lineage.SAME, lineage.PARTLY, lineage.KEPT)
 
 
@@ -54,7 +44,8 @@ def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None
     _tables(made)
     _facts(made)
     for table in made.rows:
-        _rows(made, table, rows)
+        if table != DRAFTS or len(made.rows) == 1:
+            _rows(made, table, rows)
     if verify:
         artifact.require(folder)
         files = artifact.read_json(folder / "manifest.json")
@@ -162,7 +153,7 @@ def _facts(made: _Made) -> None:
     dropped = made.facts.get("dropped") or _dropped_so_far(made)
     if counted := [(rule, f"{count:,}") for rule, count in flat(dropped) if isinstance(count, int) and count]:
         _table("dropped", ("rule", "rows"), counted)
-    single = {name: value for name, value in made.facts.items() if name not in ASIDE}
+    single = {name: value for name, value in made.facts.items() if name not in legend.ASIDE}
     if single:
         _table("facts", ("fact", "value"), [(name, told(value)) for name, value in flat(single)])
     held = lineage.told(made.folder.name, made.facts)

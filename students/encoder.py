@@ -29,6 +29,14 @@ class Encoder(Embedder):
         seed: Of the initial weights, when the base has none.
     """
 
+    # What `distill.portable` writes a student from.
+    backbone: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+    query_prompt: str
+    passage_prompt: str
+    dim: int
+
     def __init__(
         self,
         base: str,
@@ -52,6 +60,7 @@ class Encoder(Embedder):
         self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict[str, object]
     ) -> None:
         super().__init__()
+        backbone.config.use_cache = False  # of writing; transformers warns of it where activations are recomputed
         self.backbone = backbone.float()
         if pooler := getattr(backbone, "pooler", None):  # of BERT's own training; no vector of ours passes it
             pooler.requires_grad_(False)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,18 +19,22 @@ from peft import (
     set_peft_model_state_dict,
 )
 from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from distill import hub, prompts, surgery
-from distill.errors import Refused, check_at_least
+from distill import hub, prompts, soup, surgery
+from distill.errors import Refused, check_at_least, with_article
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import best_device, computes_bf16
 from teachers import poolings, published
 from teachers.bidirectional import attend_both_ways
 from teachers.latent_attention import LatentAttention
 from teachers.multi_layer import MultiLayer
+
+ADAPTERS, SETTINGS = "adapters.safetensors", "decoder.json"
 
 Trained = Literal["lora", "qlora", "all"]
 
@@ -89,6 +94,11 @@ class Decoder(Embedder):
             pool_beginning = published.is_published(folder)
             self.settings["pool_beginning"] = pool_beginning
         backbone = _backbone(folder, trained, seed)
+        if backbone.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+            raise Refused(
+                f"base {base}: {with_article(type(backbone).__name__)} is an encoder, which sees both ways by itself. "
+                "Say class_path: students.Encoder, which can teach as well, or give a decoder LLM."
+            )
         if layers is not None:
             surgery.keep_layers(backbone, layers)
         self.tokenizer = hub.tokenizer(folder, backbone)
@@ -179,30 +189,69 @@ class Decoder(Embedder):
                 name: held.contiguous()
                 for name, held in get_peft_model_state_dict(self.backbone, save_embedding_layers=False).items()
             }
-            save_file(adapters, folder / "adapters.safetensors")
+            save_file(adapters, folder / ADAPTERS)
         else:
             # Under the names of its class: a published checkpoint has others.
             self.backbone.save_pretrained(folder / "base", save_original_format=False)
             self.tokenizer.save_pretrained(folder / "base")
         if block := self.pooling.state_dict():
             save_file(block, folder / "pooling.safetensors")
-        (folder / "decoder.json").write_text(json.dumps(self.settings, indent=1) + "\n")
+        (folder / SETTINGS).write_text(json.dumps(self.settings, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote, over the base that it names or that lies beside it."""
-        settings: dict[str, Any] = json.loads((folder / "decoder.json").read_bytes())
+        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
         if layers := settings.pop("layers", None):
             settings["layers"] = tuple(layers)
         if (folder / "base").is_dir():  # trained whole, and as deep as it was left
             settings = {name: held for name, held in settings.items() if name not in ("revision", "layers")}
             settings["base"] = str(folder / "base")
         made = cls(**settings)
-        if (folder / "adapters.safetensors").is_file():
-            set_peft_model_state_dict(made.backbone, load_file(folder / "adapters.safetensors"))
+        if (folder / ADAPTERS).is_file():
+            set_peft_model_state_dict(made.backbone, load_file(folder / ADAPTERS))
         if (folder / "pooling.safetensors").is_file():
             made.pooling.load_state_dict(load_file(folder / "pooling.safetensors"))
         return made
+
+    @classmethod
+    def average(cls, folders: Sequence[Path], out: Path, spread: soup.Spread) -> None:
+        """Write the mean of saved models: of adapters the mean of their products, which is theirs side by side.
+
+        Raises:
+            Refused: Adapters are of different bases.
+        """
+        soup.average(folders, out, spread, apart=(ADAPTERS,))
+        if not (folders[0] / ADAPTERS).is_file():
+            return
+        told = [json.loads((folder / SETTINGS).read_bytes()) for folder in folders]
+        for folder, settings in zip(folders, told, strict=True):
+            for name in ("base", "revision", "layers"):
+                if settings.get(name) != told[0].get(name):
+                    raise Refused(
+                        f"average: {folder} has adapters of {name} {settings.get(name)!r}, {folders[0]} of "
+                        f"{told[0].get(name)!r}. Average trainings of one base, or whole models (`merge`)."
+                    )
+        save_file(_side_by_side([folder / ADAPTERS for folder in folders], spread), out / ADAPTERS)
+        settings = told[0] | {"rank": sum(held["rank"] for held in told)}
+        (out / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _side_by_side(files: Sequence[Path], spread: soup.Spread) -> dict[str, Tensor]:
+    """One adapter whose product is the mean of several ones' products; its rank is the sum of theirs."""
+    made: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        held = [stack.enter_context(safe_open(file, "pt")) for file in files]
+        for name in (name for name in held[0].keys() if ".lora_A." in name):  # noqa: SIM118 no mapping
+            other = name.replace(".lora_A.", ".lora_B.")
+            factors = [(each.get_tensor(name), each.get_tensor(other)) for each in held]
+            made[name] = torch.cat([down for down, _ in factors])
+            made[other] = torch.cat([up / len(files) for _, up in factors], 1)
+            # Inner products of the products, without one of those, which is as large as a matrix of the base.
+            inner = [((u.T @ v) * (d @ e.T)).sum() for d, u in factors for e, v in factors]
+            gram = torch.stack(inner).double().view(len(files), len(files))
+            spread.add(float(gram.diagonal().mean()), float(gram.mean()))
+    return made
 
 
 def _backbone(folder: Path, trained: Trained, seed: int) -> PreTrainedModel:

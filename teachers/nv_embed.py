@@ -19,6 +19,7 @@ class NVEmbed(Decoder):
     Args:
         base: A hub name, a folder, or `package:NAME` for weights that a Python package carries.
         revision: Full commit of a hub name.
+        layers: Numbers of the base's layers that are kept; all if None. For experiments that must be quick.
         pooling: The paper's latent attention, the same multiplied out, or what the paper compares it with.
         pool_beginning: Whether the beginning of a passage is pooled; None: only over a published checkpoint, which was
             trained so.
@@ -35,6 +36,7 @@ class NVEmbed(Decoder):
         self,
         base: str,
         revision: str | None = None,
+        layers: tuple[int, ...] | None = None,
         pooling: Literal[
             "latent_attention", "folded_latent_attention", "self_attention", "mean", "last_token"
         ] = "latent_attention",

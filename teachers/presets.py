@@ -13,6 +13,7 @@ class _Preset(Decoder):
     Args:
         base: Its authors' checkpoint at a commit, or a language model to train so.
         revision: Full commit of a hub name.
+        layers: Numbers of the base's layers that are kept; all if None. For experiments that must be quick.
         trained: Adapters, adapters over a base in 4 bits, or every weight.
         rank: Of the adapters.
         dropout: In the adapters.
@@ -27,6 +28,7 @@ class _Preset(Decoder):
         self,
         base: str,
         revision: str | None = None,
+        layers: tuple[int, ...] | None = None,
         trained: Trained = "lora",
         rank: int = 16,
         dropout: float = 0.1,

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,19 @@ import tokenizers
 import torch
 import transformers
 
+from distill.console import console
 from distill.readers import JSONL
 from distill.stages.ingest import ingest
 
 DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def _wide() -> Iterator[None]:
+    """A terminal of one width, whoever runs the tests."""
+    before, console.width = console.width, 120
+    yield
+    console.width = before
 
 
 def sentences() -> list[str]:

@@ -105,6 +105,39 @@ def test_each_verb_explains_every_argument(verb: str, capsys: pytest.CaptureFixt
         assert f"\n    {name}: " in documented, (name, parameter)
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (("train", "--model.help", "NVEmbed"), "train: --model.help: class NVEmbed has no package before its name. "
+         "Did you mean 'teachers.NVEmbed'?"),
+        (("ingest", "--sources.help=csv"), "ingest: --sources.help: class csv has no package before its name. "
+         "Did you mean 'distill.readers.CSV'?"),
+        (("train", "--model.help", "teachers.CausalLM"), "train: --model.help: teachers.CausalLM is no Embedder. "
+         "There are: teachers.Decoder, "),
+        (("evaluate", "--models.help", "os.system"), "evaluate: --models.help: class os.system is not in an allowed"),
+        (("train", "--objective.help"), "train: unrecognized arguments: --objective.help. See: distill train --help"),
+    ],
+)  # fmt: skip
+def test_a_class_that_is_not_there_is_explained_in_a_line(
+    typed: tuple[str, ...], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: who asks what a class takes, and leaves its package out, gets a traceback of three libraries."""
+    found = said(capsys, *typed, status=1)
+    assert found.startswith(shown) and found.count("\n") == 1
+
+
+def test_the_classes_that_there_are_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: nobody can ask which models, writers or readers there are."""
+    shown = said(capsys, "train", "--model.help")
+    assert "students.Encoder" in shown and "teachers.NVEmbed" in shown
+    assert "CausalLM" not in shown and "LatentAttention" not in shown and shown.count("\n") == 1
+    assert "distill.readers.CSV" in said(capsys, "ingest", "--sources.help", "--seed", "1")
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--model.help", "teachers.NVEmbed"])
+    assert left.value.code == 0
+    assert "--model.layers" in capsys.readouterr().out
+
+
 def test_a_mistake_in_the_options_is_the_usual_status(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Harm: a script cannot tell a mistyped option from a refused step."""
     for arguments in (["run"], ["run", str(file), "--bogus"], ["plan", str(file), "--again", "corpus"], ["show"]):
@@ -162,6 +195,9 @@ def test_only_a_step_whose_inputs_are_missing_says_what_to_run(
     hint = f"{file}: no step 'vektors'. Did you mean 'vectors'?\n"
     assert said(capsys, "run", file, "--only", "vektors", status=1) == hint
     assert said(capsys, "run", file, "--again", "vektors", status=1) == hint
+    listed = "no step 'nope'. There are: corpus, vectors, asked, found, examples.\n"
+    assert said(capsys, "plan", file, "--from", "nope", status=1).endswith(listed)
+    assert said(capsys, "plan", file, "--set", "nope.seed=1", status=1).endswith(listed)
 
 
 def test_a_plan_writes_nothing(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,8 +212,8 @@ def test_a_plan_writes_nothing(file: Path, tmp_path: Path, capsys: pytest.Captur
         "done",
         "refuse",
         "run",
-        "blocked: reads vectors",
-        "blocked: reads found",
+        "blocked: waits for vectors",
+        "blocked: waits for found",
     ]
     assert "vectors was made by another recipe:\n  settings.part_rows: 50000 -> 10\n" in table
     assert row(said(capsys, "plan", file, "--only", "asked"), "asked")[2] == "run"
@@ -231,6 +267,66 @@ def test_a_refused_source_is_told_by_what_differs(
     file.write_text(file.read_text().replace("Find the answer", "Find it"))
     shown = said(capsys, "run", file, "--only", "corpus", status=1)
     assert 'settings.sources[0].task: "Find the answer" -> "Find it"\n' in shown
+
+
+def test_a_reason_names_the_step_and_how_to_go_on(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: a refusal shows two fingerprints, and nobody can tell what was made anew, or what to type."""
+    said(capsys, "run", file)
+    changed = ("--set", "vectors.model.init_args.length=16", "asked.model.init_args.length=16")
+    again = ("--again", "vectors", "asked")
+    command = f"distill run {file} --again vectors asked found examples"
+    shown = said(capsys, "run", file, *changed, *again, status=1)
+    assert "made of vectors, asked before: found, examples. What it would make" in shown
+    assert f"to make all anew: {command}\n" in shown
+    reasons = (
+        "  settings.passage_vectors[0]: vectors was made anew since, by another recipe\n"
+        "  settings.query_vectors[0]: asked was made anew since, by another recipe\n"
+    )
+    assert reasons in shown
+    assert [row(shown, step)[2] for step in STEPS] == ["done before", "done", "done", "refused", "blocked"]
+    end = shown.partition("│ examples ")[2]
+    assert f"found refused: {tmp_path}/runs/mine/found was made by another recipe." in end
+    assert "settings.query_vectors[0]: asked was made anew since" in end  # the reason once more, after the table
+    assert len([line for line in end.splitlines() if line.startswith("found refused")]) == 1
+    assert reasons in said(capsys, "plan", file, *changed)
+    shown = said(capsys, *command.split()[1:], *changed)
+    assert [row(shown, step)[2] for step in STEPS] == ["done before", *["done"] * 4]
+    assert "before:" not in shown
+
+
+def test_another_step_as_an_input_is_named(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: whoever names another corpus is told that the first was made anew."""
+    text = file.read_text()
+    source = text.partition("  corpus:\n")[2].partition("  vectors:")[0]
+    file.write_text(
+        text.replace("  vectors:", f"  other:\n{source.replace('Find the answer', 'Find it')}  vectors:", 1)
+    )
+    said(capsys, "run", file, "--only", "corpus", "other", "vectors")
+    shown = said(capsys, "run", file, "--only", "vectors", "--set", "vectors.passages=other", status=1)
+    assert "  settings.passages: corpus -> other\n" in shown
+
+
+def test_what_was_dropped_is_told_in_a_line(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: half of a corpus is left out, and who does not look for it never learns of it."""
+    rows = [json.loads(line) for line in Path("tests/data/questions.jsonl").read_text().splitlines()]
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("".join(json.dumps(each) + "\n" for each in [*rows, *rows[:3], {"query": " ", "positive": "x"}]))
+    changed = ("--set", f"corpus.sources=[{{class_path: distill.readers.JSONL, init_args: {{path: {twice}, "
+               "kind: retrieval, task: Find}}]")  # fmt: skip
+    shown = said(capsys, "run", file, "--only", "corpus", *changed)
+    folder = tmp_path / "runs" / "mine" / "corpus"
+    assert f"  corpus: dropped 3 query repeated; 1 query empty (distill show {folder})\n" in shown
+    assert ": dropped" not in said(capsys, "run", file, "--only", "corpus", *changed)  # told once
+    assert ": dropped" not in said(capsys, "run", file, "--only", "corpus", "--again", "corpus")
+
+
+def test_of_many_rules_three_are_told() -> None:
+    """Harm: a line with all rules is read by nobody, or the largest is the one that is left out."""
+    dropped = {"a": 1, "b": 2000, "of": {"c": 3, "d": 4}, "e": 0, "f": 2}
+    assert running.told_dropped(dropped) == "2,000 b; 4 of d; 3 of c; 3 by other rules"
+    assert running.told_dropped({"a": 0}) == running.told_dropped({}) == ""
 
 
 def test_what_is_given_twice_or_looks_like_a_number(

@@ -99,6 +99,7 @@ def test_an_ablation_parses_where_its_data_lie(file: Path, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     loaded = experiment.load(file)
     assert {step.verb for step in loaded.steps.values()} <= set(stages.VERBS)
+    assert loaded.name not in {Path(name).stem for name in CONFIGS}  # whose folder it would share
     assert f"configs/ablations/{file.name}" in text.partition("steps:")[0]
 
 

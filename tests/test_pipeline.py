@@ -13,7 +13,6 @@ import pytest
 
 from distill import artifact, experiment, hub, legend, stages, tables
 from distill.__main__ import main
-from distill.stages.report import ASIDE
 
 ROOT = Path(__file__).parents[1]
 FILE = "configs/tiny.yaml"
@@ -168,7 +167,7 @@ def test_every_figure_that_the_report_shows_is_explained(finished: Path) -> None
         name
         for folder in folders
         for name, held in artifact.facts(folder).items()
-        if name not in ASIDE and not isinstance(held, (dict, list))
+        if name not in legend.ASIDE and not isinstance(held, (dict, list))
     }
     assert len(shown) > 20
     assert not [name for name in shown if not legend.meaning(name)]

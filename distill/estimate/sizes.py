@@ -174,7 +174,10 @@ class Plan:
         """A model's size, followed through the steps that train it; None if it cannot be told."""
         if isinstance(model, Path):
             if model in self._steps:
-                return self.weights(self._steps[model].settings.get("model"))
+                made = self._steps[model]
+                return self.weights(
+                    made.settings["models"][0] if made.verb == "average" else made.settings.get("model")
+                )
             return _stored(model)
         if isinstance(model, functools.partial):
             given = {

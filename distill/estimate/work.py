@@ -6,7 +6,20 @@ from typing import Any
 
 from distill import readers, tables
 from distill.estimate.machine import FILLING
-from distill.estimate.sizes import BYTES_A_TOKEN, KEPT, QUERY, TASK, USABLE, Plan, Step, Texts, Weights, drawn, ingested
+from distill.estimate.sizes import (
+    BYTES_A_TOKEN,
+    KEPT,
+    QUERY,
+    TASK,
+    USABLE,
+    WEIGHTS_A_SECOND,
+    Plan,
+    Step,
+    Texts,
+    Weights,
+    drawn,
+    ingested,
+)
 from distill.objective import Objective, Schedule
 from distill.runtime import Runtime, cores
 from distill.synthesis import WORDS
@@ -191,7 +204,9 @@ def _average(plan: Plan, step: Step) -> Work:
     weights = plan.weights(models[0])
     if weights is None:
         return Work(0, operations=None)
-    return Work(0, 0, 4.0 * weights.parameters, len(models) * 2 * weights.load)
+    # Adapters of all are put side by side; whole weights are averaged.
+    size = 4.0 * weights.trained * (len(models) if weights.frozen else 1)
+    return Work(0, 0, size, len(models) * weights.trained / WEIGHTS_A_SECOND)
 
 
 def _export(plan: Plan, step: Step) -> Work:

@@ -1,6 +1,7 @@
 """Models to results: every model on every query or text of a benchmark, with intervals, sizes and latency."""
 
 import gc
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ LEXICAL = "bm25"
 WARM_UP = 3  # the first calls allocate
 REPETITIONS = 30
 PATIENCE = 10.0  # seconds after which a slow model's latency is known well enough
+STUDENT = 0.9  # of the teacher's bytes, at most; a teacher's stages differ by an adapter
 TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
 
 
@@ -232,8 +234,18 @@ def _by_task(columns: Mapping[str, Mapping[str, "np.ndarray"]], benchmark: "Benc
     }
 
 
+def _is_small(name: str, summary: Mapping[str, Any]) -> bool:
+    """Whether a model could be its teacher's student: what others keep of the teacher says nothing."""
+    own, whole = (summary["models"][each].get("bytes") or math.inf for each in (name, summary["teacher"]))
+    return bool(own < STUDENT * whole)
+
+
 def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
-    """The main table, printed and given back."""
+    """The main table, printed with what else models are compared by, and given back."""
+    from distill import benchmark as room
+
+    others = [name for name in room.MAIN if name in summary["measures"] and name != summary["main"]]
+    compared = [summary["measures"][name] for name in others]
     main, measured = summary["main"], summary["measures"][summary["main"]]
     models = {}
     for name, costs in summary["models"].items():
@@ -244,7 +256,8 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
         (
             name,
             f"{held['value']:.3f} [{held['low']:.3f}, {held['high']:.3f}]",
-            f"{held['retention']['value']:.1%}" if held["retention"] else "-",
+            *(f"{values[name]['value']:.3f}" if name in values else "-" for values in compared),
+            f"{held['retention']['value']:.1%}" if held["retention"] and _is_small(name, summary) else "-",
             f"{held['bytes'] / 1e6:.1f} MB" if held["bytes"] else "-",
             f"{held['latency']['p50']:.1f}" if held["latency"] else "-",
         )
@@ -253,6 +266,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
     title = ", ".join(
         f"{summary[name]:,} {name}" for name in ("queries", "pairs", "texts", "passages") if summary[name]
     )
-    console.table(title, ("model", f"{main} [95 %]", "retention", "size", "ms a query, one core"), rows)
+    columns = ("model", f"{main} [95 %]", *others, f"of {summary['teacher']}'s", "size", "ms a query, one core")
+    console.table(title, columns, rows)
     counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "texts", "passages")}
     return {**counted, "models": models}

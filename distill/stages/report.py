@@ -15,18 +15,6 @@ from distill.stages import stage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ASIDE = (
-    "seconds",
-    "peak_memory_bytes",
-    "versions",
-    "refers",
-    "histograms",
-    "dropped",
-    "licences",
-    "contamination",
-    "screened",
-)
-
 
 def _check(artifacts: tuple[Path, ...], claims: tuple[str, ...]) -> None:
     if not artifacts:
@@ -72,8 +60,10 @@ def report(
     page = Page("Report", ", ".join(each.folder.name for each in made))
     facts: dict[str, object] = {}
     verdicts: dict[str, Verdict] = {}
+    is_taught = False
     if evaluations:
         metrics: dict[str, Any] = artifact.read_json(evaluations[0].folder / "metrics.json")
+        is_taught = findings.has_student(metrics, students)
         said = findings.verdicts(claims, metrics)
         verdicts = {claim: verdict for claim, (verdict, _) in said.items()}
         page = Page(*findings.title(metrics, students), findings.cautions(metrics, students))
@@ -87,7 +77,9 @@ def report(
     page.sections.append(Section("Data and scores", _data(made)))
     page.sections.append(Section("Relabelled rows", _samples(made, samples)))
     page.sections.append(Section("Provenance", _provenance(made)))
-    page.sections.extend(Section(f"All facts of {each.folder.name}", [_all_facts(each)], folded=True) for each in made)
+    page.sections.extend(
+        Section(f"All facts of {each.folder.name}", [_all_facts(each, is_taught)], folded=True) for each in made
+    )
     for name, text in (("report.html", page.html()), ("report.md", page.markdown())):
         with files.replacing(out / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -187,7 +179,9 @@ def _data(made: Sequence[_Made]) -> list[Block]:
 
 
 def _single(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
-    return [(name, held) for name, held in facts.items() if name not in ASIDE and not isinstance(held, (dict, list))]
+    return [
+        (name, held) for name, held in facts.items() if name not in legend.ASIDE and not isinstance(held, (dict, list))
+    ]
 
 
 def _samples(made: Sequence[_Made], count: int) -> list[Block]:
@@ -284,7 +278,8 @@ def _came_with(made: Sequence[_Made]) -> list[Block]:
     return blocks
 
 
-def _all_facts(each: _Made) -> Table:
+def _all_facts(each: _Made, is_taught: bool) -> Table:
     kept = {name: held for name, held in each.facts.items() if name not in ("histograms", "versions", "screened")}
-    rows = [[Noted(name, legend.meaning(name)), findings.told(held)] for name, held in findings.flat(kept)]
+    facts = [(name, held) for name, held in findings.flat(kept) if is_taught or "retention" not in name.split()]
+    rows = [[Noted(name, legend.meaning(name)), findings.told(held)] for name, held in facts]
     return Table(["fact", "value"], rows, words=True)

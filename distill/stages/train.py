@@ -1,7 +1,7 @@
 """Examples or cached vectors to a model: teacher and student, each of their stages, and the controls."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -206,13 +206,9 @@ def _examples(
         graded=bool(objective.cosent),
         unique_ids=objective.unique_ids,
     )
-    if rows.scores is None and (needing := objective.needs("scores")):
-        raise Refused(
-            f"train: objective.{needing[0]} needs examples with scores. `label` makes such of queries, and "
-            "`benchmark: true` reads such pairs."
-        )
     if not len(rows.query):
-        raise Refused(f"train: no example is left of {rows.dropped}. Look at `kinds` and at what the examples hold.")
+        raise Refused(f"train: no example is left: {_why_none(rows.dropped, objective)}.")
+    _check_scores(rows, objective, schedule)
     asked = [_asked(folder) for folder in examples]
     embedded = _embedded(vectors, {_name("passages", passages), *asked})
     targets = _query_targets(embedded, asked, rows), _passage_targets(embedded.get(_name("passages", passages)), rows)
@@ -236,6 +232,50 @@ def _examples(
         passage_targets=targets[1],
     )
     return batches, {"examples": len(rows.query), "dropped": rows.dropped}
+
+
+def _why_none(dropped: Mapping[str, int], objective: Objective) -> str:
+    """Where all examples went, and what brings them back."""
+    ways = {
+        "another kind": "of another kind than `kinds` names (name theirs too)",
+        "nothing to compare with": (
+            "with nothing to compare with: they have no negatives of their own, and "
+            + (
+                "none of the batch may be theirs (`mine` and `label` find them negatives)"
+                if objective.in_batch
+                else "objective.in_batch is false (mine some with `mine` and `label`, or say true)"
+            )
+        ),
+    }
+    told = [f"{count:,} {ways.get(rule, rule)}" for rule, count in dropped.items() if count]
+    return "; ".join(told) or "there were none"
+
+
+def _check_scores(rows: "Listing", objective: Objective, schedule: Schedule) -> None:
+    """Make sure that the losses of scores have scores to learn from: they would else be zero from the first step.
+
+    Raises:
+        Refused: CoSENT has no two pairs to put in order, or KL no list of two that the teacher scored.
+    """
+    import numpy as np
+
+    lengths = np.diff(rows.starts)
+    scored = np.zeros(len(lengths), np.int64)
+    if rows.scores is not None:
+        known = np.isfinite(rows.scores)
+        scored = np.add.reduceat(known, rows.starts[:-1], dtype=np.int64)
+    if objective.kl and not (schedule.negatives and (scored > 1).any()):
+        raise Refused(
+            "train: objective.kl needs lists of passages with scores, and no example has two that are read. `label` "
+            "gives mined queries such lists; schedule.negatives says how many of each are read."
+        )
+    alone = (np.minimum(lengths, schedule.negatives + 1) == 1) & (scored > 0)
+    if objective.cosent and (rows.scores is None or len(np.unique(rows.scores[rows.starts[:-1]][alone])) < 2):
+        raise Refused(
+            f"train: objective.cosent puts pairs with different scores in order, and {alone.sum():,} of "
+            f"{len(lengths):,} examples are pairs with a score. Read the pairs (kind: sts) with `benchmark: true`, "
+            "which keeps each with its score (docs/teachers.md), or leave cosent out."
+        )
 
 
 def _pieces(texts: list[str], tasks: list[str]) -> Iterator["Texts"]:

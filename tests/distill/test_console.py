@@ -66,6 +66,19 @@ def test_brackets_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
         assert text in stream.getvalue()
 
 
+def test_columns_that_say_nothing_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: on a narrow terminal empty columns break the full ones into pieces."""
+    stream = printed(monkeypatch)
+    console.table("t", ["name", "empty", "dashes", "some"], [["a", "", "-", "-"], ["b", "", "-", 0]])
+    assert "empty" not in stream.getvalue() and "dashes" not in stream.getvalue()
+    assert [line.split()[1::2] for line in stream.getvalue().splitlines() if "│" in line][-2:] == [
+        ["a", "-"],
+        ["b", "0"],
+    ]
+    console.table("t", ["name", "value"], [])
+    assert "value" in stream.getvalue()
+
+
 def test_lines_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Harm: a path in a log is broken over two lines and cannot be copied."""
     stream = printed(monkeypatch)

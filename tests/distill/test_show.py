@@ -112,6 +112,19 @@ def test_an_unfinished_artifact_is_shown_and_said_to_be(tmp_path: Path, capsys: 
             show(half, **asked)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_drafts_are_shown_until_there_are_records(
+    finished: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same rows twice would bury the rest, and half a step's work would not be seen at all."""
+    rows = {name: ["short_long", "sts"] for name in tables.RECORDS.names}
+    content = {"drafts": (tables.RECORDS, rows)} | ({"records": (tables.RECORDS, rows)} if finished else {})
+    show(make(tmp_path / "made_up", "synthesize", {}, content, {"rows": 2} if finished else None))
+    said = capsys.readouterr().out
+    assert ("records: the first 2 of 2 rows" in said) is finished
+    assert ("drafts: the first 2 of 2 rows" in said) is not finished
+
+
 def test_verify_says_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A check that does not say what it checked is taken for more than it is."""
     show(corpus(tmp_path / "corpus", "one"), verify=True)

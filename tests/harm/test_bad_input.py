@@ -21,6 +21,7 @@ CORPUS = """
           init_args: {path: tests/data/passages.jsonl}
 """
 STUDENT = "{class_path: students.Encoder, init_args: {base: tests/data/encoder, length: 32}}"
+TEACHER = "{class_path: teachers.NVEmbed, init_args: {base: tests/data/decoder, length: 32}}"
 WRITER = "{class_path: teachers.CausalLM, init_args: {base: tests/data/decoder}}"
 
 
@@ -158,7 +159,65 @@ FILES = {
     "a class that is not there": (
         embed("{class_path: students.Encodre, init_args: {base: x}}"),
         "{file}:8: step 'e' (embed): model: class students.Encodre: students has no class Encodre. "
-        "Did you mean 'Encoder'?",
+        "Did you mean 'students.Encoder'?",
+    ),
+    "a class without its package": (
+        embed("{class_path: Encoder, init_args: {base: x}}"),
+        "{file}:8: step 'e' (embed): model: class Encoder has no package before its name. "
+        "Did you mean 'students.Encoder'?",
+    ),
+    "a reader without its package": (
+        steps(CORPUS.replace("distill.readers.JSONL", "CSV")),
+        "sources[0]: class CSV has no package before its name. Did you mean 'distill.readers.CSV'?",
+    ),
+    "a model of a hub without its commit": (
+        embed("{class_path: students.Encoder, init_args: {base: org/name}}"),
+        "{file}:8: step 'e' (embed): org/name: revision is None; needed the full commit, 40 hexadecimal digits",
+    ),
+    "a commit of what is no hub's": (
+        embed("{class_path: students.Encoder, init_args: {base: tests/data/encoder, revision: main}}"),
+        "{file}:8: step 'e' (embed): tests/data/encoder: revision 'main' is of a hub name, and this is none.",
+    ),
+    "a base that is not there": (
+        embed("{class_path: students.Encoder, init_args: {base: tests/data/encodre}}").replace("encodre", "a/encodre"),
+        "{file}:8: step 'e' (embed): 'tests/data/a/encodre' is no model: needed a folder that exists, a hub name",
+    ),
+    "a package of no model": (
+        second(
+            "generate: {passages: corpus, model: {class_path: teachers.CausalLM, init_args: "
+            '{base: "package:gema-3-270m"}}}'
+        ),
+        "{file}:8: step 'e' (generate): package:gema-3-270m is unknown; needed one of package:gemma-3-270m, "
+        "package:all-MiniLM-L6-v2. Did you mean 'package:gemma-3-270m'?",
+    ),
+    "layers that a packaged base has not": (
+        embed('{class_path: teachers.NVEmbed, init_args: {base: "package:gemma-3-270m", layers: [0, 18]}}'),
+        "{file}:8: step 'e' (embed): layers: [0, 18]; needed: different numbers from 0 to 17.",
+    ),
+    "layers that a folder's base has not, of one model among others": (
+        second(
+            "evaluate: {passages: corpus, examples: corpus, models: {teacher: "
+            + STUDENT
+            + ", small: "
+            + STUDENT.replace("length: 32", "layers: [2]")
+            + "}}"
+        ),
+        "{file}:8: step 'e' (evaluate): layers: [2]; needed: different numbers from 0 to 1.",
+    ),
+    "wider vectors than the model's": (
+        train("objective: {widths: [16, 32]}"),
+        "{file}:8: step 'e' (train): objective.widths: 32; needed: from 1 to 31, for the model's is whole.",
+    ),
+    "a teacher shipped as a student": (
+        train("").replace(STUDENT, TEACHER) + "  f:\n    export: {model: e, precision: fp32}\n",
+        "{file}:10: step 'f' (export): model: e is an NVEmbed, which cannot be written as a mean-pooled "
+        "transformer. Export a student such as students.Encoder.",
+    ),
+    "a soup of two kinds": (
+        train("")
+        + train("").partition(CORPUS)[2].replace("  e:", "  f:").replace(STUDENT, TEACHER)
+        + "  g:\n    train: {model: f, passages: corpus, examples: corpus}\n  h:\n    average: {models: [e, g]}\n",
+        "{file}:14: step 'h' (average): models: e is an Encoder, g an NVEmbed. Average alike.",
     ),
     "a module that is not there": (embed("{class_path: students.x.Encoder}"), "No module named 'students.x'."),
     "a class of another kind": (
@@ -419,7 +478,7 @@ def test_inputs_that_do_not_fit_are_refused(
             "embed", "--queries", str(corpus), "--model", str(corpus)
         ),
         "embed: name one table, `passages` or `queries`.": ("embed", "--model", student),
-        "train: objective.kl needs examples with scores. `label` makes such of queries, and": (
+        "train: objective.kl needs lists of passages with scores, and no example has two that are read. `label` ": (
             "train", "--passages", str(corpus), "--examples", str(corpus), "--model", student, "--objective.kl", "1"
         ),
         "train: nothing to minimise.": (

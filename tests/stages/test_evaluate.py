@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
@@ -239,6 +240,36 @@ def labelled(folder: Path, common: bool) -> Path:
     columns = dict(zip(tables.EXAMPLES.names, map(list, zip(*rows, strict=True)), strict=True))
     tables.write(folder / "examples", tables.EXAMPLES, columns)
     return finished(folder, "ingest")
+
+
+def test_the_table_holds_what_each_kind_is_compared_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm: of a benchmark of three kinds one is printed, and the other two are looked at by nobody."""
+    monkeypatch.setenv("COLUMNS", "200")
+    queries, classes = benchmark(tmp_path / "bench"), labelled(tmp_path / "classes", common=True)
+    both = [tables.read(folder, "examples") for folder in (queries, classes)]
+    pairs = [("sts", "alike", WORDS[row], [row], [row / 10], False, True, -1, -1) for row in range(8)]
+    both.append(
+        pa.Table.from_pylist([dict(zip(tables.EXAMPLES.names, p, strict=True)) for p in pairs], tables.EXAMPLES)
+    )
+    for name, held in (("passages", tables.read(queries, "passages")), ("examples", pa.concat_tables(both))):
+        tables.write(tmp_path / "both" / name, held.schema, held.combine_chunks())
+    made = finished(tmp_path / "both", "ingest")
+    evaluate(passages=made, examples=made, models=MODELS, latency=False, resamples=20, out=tmp_path / "out")
+    measures = json.loads((tmp_path / "out" / "metrics.json").read_text())["measures"]
+    shown = capsys.readouterr().out
+    heads = next(line for line in shown.splitlines() if "model" in line)
+    wanted = ["model", "ndcg@10 [95 %]", "spearman", "accuracy", "v_measure", "of teacher's", "size"]
+    assert [head.strip() for head in heads.strip("┃").split("┃")] == wanted  # none of latency, which was not taken
+    cells = [cell.strip() for cell in next(li for li in shown.splitlines() if "│ small" in li).strip("│").split("│")]
+    assert cells[2:5] == [f"{measures[name]['small']['value']:.3f}" for name in wanted[2:5]]
+    words = [cell.strip() for cell in next(li for li in shown.splitlines() if "│ bm25" in li).strip("│").split("│")]
+    assert words[2:6] == ["-", "-", "-", "-"]
+    assert cells[5] == f"{measures['ndcg@10']['small']['retention']['value']:.1%}"
+    alone = {"teacher": MODELS["teacher"], "other": MODELS["teacher"]}
+    evaluate(passages=made, examples=made, models=alone, latency=False, resamples=20, out=tmp_path / "alone")
+    assert "of teacher's" not in capsys.readouterr().out  # there is no student to keep anything of it
 
 
 def test_texts_of_a_class_are_told_and_put_together(tmp_path: Path) -> None:

@@ -219,6 +219,27 @@ def test_the_headline_compares_with_the_teacher(made: Path) -> None:
     assert "52\u00d7smaller: 23.0 MB instead of 1.2 GB" in page
 
 
+def test_a_teacher_alone_keeps_nothing_of_itself(tmp_path: Path) -> None:
+    """Harm: who trains only a teacher reads what BM25 keeps of it, and of models that were never made."""
+    values = {"untrained": 0.2, "teacher_1": 0.6, "teacher": 0.64, "bm25": 0.9}
+    found = metrics(values | {"int8": 0})
+    found["models"].pop("int8")
+    for measure in found["measures"].values():
+        measure.pop("int8")
+        for held in measure.values():
+            held["above"].pop("int8")
+    held = evaluation(tmp_path / "evaluation", found)
+    kept = {"models": {"bm25": {"value": 0.9, "retention": {"value": 1.406}}}}
+    artifact.finish(held, {**artifact.facts(held), **kept})
+    facts = report(artifacts=(held,), out=tmp_path / "report")
+    assert set(facts["verdicts"]) == {"teacher > untrained", "teacher > teacher_1"}  # type: ignore[call-overload]
+    page = parse((tmp_path / "report" / "report.html").read_text(encoding="utf-8")).text
+    for word in ("student", "distilled", "int8", "kept of the teacher", "retention", "140.6%", "1.406", "keeps"):
+        assert word not in page, word
+    assert "the teacher after its last stage" in page
+    assert "nDCG@10 of 4 models" in page
+
+
 @pytest.mark.parametrize(
     ("distilled", "half", "verdict", "said"),
     [

@@ -459,7 +459,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an artifact twice": ({"examples": ("corpus", "corpus")}, r"^train: examples: one artifact stands there twice\."),
     "no example of the kind": (
         {"examples": ("examples",), "kinds": ("classification",)},
-        r"^train: no example is left of \{'another kind': 22, 'nothing to compare with': 0, .*\}\. Look at `kinds`",
+        r"^train: no example is left: 22 of another kind than `kinds` names \(name theirs too\)\.$",
+    ),
+    "nothing to compare with, for the batch is none": (
+        {"examples": ("pairs",), "objective": Objective(in_batch=False)},
+        r"^train: no example is left: 4 with nothing to compare with: .* objective\.in_batch is false \(mine some",
+    ),
+    "pairs in order, and none has a score": (
+        {"examples": ("corpus",), "objective": Objective(cosent=1.0)},
+        r"^train: objective\.cosent puts pairs .*, and 0 of \d+ examples are .*`benchmark: true`.*docs/teachers\.md",
+    ),
+    "pairs in order, and lists alone have scores": (
+        {"examples": ("examples",), "objective": Objective(contrastive=0.0, cosent=1.0)},
+        r"^train: objective\.cosent puts pairs .*, and 1 of 22 examples are pairs with a score",
+    ),
+    "pairs in order, and all have one score": (
+        {"examples": ("alike",), "objective": Objective(contrastive=0.0, cosent=1.0)},
+        r"^train: objective\.cosent puts pairs with different scores in order, and 4 of 4 examples",
+    ),
+    "lists to rank, and pairs alone have scores": (
+        {"examples": ("graded",), "objective": Objective(cosent=1.0, kl=1.0)},
+        r"^train: objective\.kl needs lists of passages with scores, and no example has two that are read",
+    ),
+    "lists to rank, of which one passage is read": (
+        {
+            "examples": ("examples",),
+            "objective": Objective(kl=1.0),
+            "schedule": replace(SHORT, negatives=0),
+        },
+        r"^train: objective\.kl needs lists .* schedule\.negatives says how many",
     ),
     "examples of other passages": (
         {"examples": ("elsewhere",)},
@@ -467,6 +495,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an artifact without examples": ({"examples": ("asked",)}, r"asked holds queries; needed examples\.$"),
 }
+
+
+def pairs(folder: Path, corpus: Path) -> dict[str, Path]:
+    """Artifacts of four pairs each: with different scores, with one, and with none."""
+    made = {}
+    for name, scores in (("graded", [[0.1], [0.9], [0.5], [0.0]]), ("alike", [[1.0]] * 4), ("pairs", [[]] * 4)):
+        columns = {
+            "kind": ["sts"] * 4, "task": ["say the same"] * 4, "query": list("abcd"),
+            "passages": [[row] for row in range(4)], "scores": scores, "in_batch": [True] * 4,
+            "symmetric": [True] * 4, "group": [-1] * 4, "origin": [-1] * 4,
+        }  # fmt: skip
+        tables.write(folder / name / "examples", tables.EXAMPLES, columns)
+        refers = {"passages": artifact.fingerprint(corpus), "queries": "none"}
+        made[name] = finished(folder / name, "ingest", refers=refers)
+    return made
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -478,7 +521,7 @@ def test_what_does_not_fit_is_refused_and_leaves_the_folder_free(
     tables.write(tmp_path / "elsewhere" / "examples", tables.EXAMPLES, columns)
     elsewhere = finished(tmp_path / "elsewhere", "label", refers={"passages": "of another"})
     settings, said_of_it = REFUSED[case]
-    places = {"corpus": corpus, "elsewhere": elsewhere}
+    places = {"corpus": corpus, "elsewhere": elsewhere, **pairs(tmp_path, corpus)}
     named = dict(settings)
     for name in {"examples", "queries", "vectors"} & settings.keys():
         named[name] = tuple(places.get(each, run / each) for each in settings[name])

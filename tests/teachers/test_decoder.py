@@ -97,16 +97,25 @@ def test_four_bits_need_a_gpu(decoder: Path) -> None:
         Decoder(str(decoder), trained="qlora")
 
 
+@pytest.mark.parametrize("kind", [Decoder, NVEmbed, E5Mistral])
 @pytest.mark.parametrize("trained", ["lora", "all"])
-def test_some_layers_of_a_base(decoder: Path, tmp_path: Path, trained: str) -> None:
+def test_some_layers_of_a_base(decoder: Path, tmp_path: Path, trained: str, kind: type[Decoder]) -> None:
     """Harm: what was trained with six layers comes back with eighteen, or with six others."""
     settings = {"rank": 2, "length": 40, "trained": trained}
-    model = shaken(Decoder(str(decoder), layers=(1,), **settings))  # type: ignore[arg-type]
-    whole = Decoder(str(decoder), **settings).eval()  # type: ignore[arg-type]
+    model = shaken(kind(str(decoder), layers=(1,), **settings))  # type: ignore[arg-type]
+    whole = kind(str(decoder), **settings).eval()  # type: ignore[arg-type]
     assert sum("input_layernorm" in name for name, _ in model.named_parameters()) == 1
     assert not torch.allclose(vectors(model), vectors(whole), atol=1e-3)
     model.save(tmp_path)
-    assert torch.equal(vectors(Decoder.load(tmp_path).eval()), vectors(model))
+    assert torch.equal(vectors(kind.load(tmp_path).eval()), vectors(model))
+
+
+@pytest.mark.parametrize("kind", [Decoder, E5Mistral])
+def test_an_encoder_is_told_from_a_decoder(encoder: Path, kind: type[Decoder]) -> None:
+    """Harm: whoever names a BERT reads of a token at the end of a sequence, and looks for another tokenizer."""
+    said = r"a BertModel is an encoder, which sees both ways by itself\. Say class_path: students\.Encoder"
+    with pytest.raises(Refused, match=said):
+        kind(str(encoder))
 
 
 def test_a_causal_model_over_a_base_that_was_bidirectional_is_causal(decoder: Path, tmp_path: Path) -> None:

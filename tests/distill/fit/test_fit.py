@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from transformers.utils import logging
 
 from distill import artifact, fit, models, tables
 from distill.batches import Batch, ExampleBatches
@@ -218,6 +219,17 @@ def test_the_model_of_a_finished_step_is_the_trained_one(corpus: Path, encoder: 
     assert artifact.facts(tmp_path / "student")["examples"] == 101
     rows: TokenRows = trained.tokenize(["a"])
     assert len(rows) == 1
+
+
+def test_activations_computed_twice_are_no_matter_of_caches(
+    corpus: Path, encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Harm: a library warns of a setting that nobody made, and people look for what they did wrong."""
+    logging.warning_once.cache_clear()
+    runtime = Runtime(recompute=True)
+    out = tmp_path / "student"
+    train(model=student(encoder), passages=corpus, examples=(corpus,), schedule=SHORT, runtime=runtime, out=out)
+    assert "use_cache" not in caplog.text
 
 
 def test_activations_computed_twice_give_the_same_model(corpus: Path, decoder: Path, tmp_path: Path) -> None:
