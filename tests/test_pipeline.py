@@ -103,7 +103,7 @@ def test_a_second_run_does_nothing_and_loads_nothing(
 ) -> None:
     """Harm: running again, which is how one goes on, costs minutes or changes what is finished."""
     before = files(own)
-    for name in ("locate", "pretrained", "scan"):
+    for name in ("locate", "pretrained"):
         monkeypatch.setattr(hub, name, None)  # a model that is loaded now fails
     began = time.monotonic()
     assert run(own) == 0
