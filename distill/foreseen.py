@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from distill import artifact
 from distill.errors import Refused, with_article
 from distill.estimate.sizes import Plan, Step
 
@@ -19,7 +20,7 @@ OURS = ("teachers", "students")
 
 
 def faults(steps: Mapping[str, Step]) -> Iterator[tuple[str, str]]:
-    """The name of each faulty step, with what is wrong and what to do.
+    """The name of each faulty step that has work left, with what is wrong and what to do.
 
     Args:
         steps: All steps of an experiment, parsed.
@@ -27,6 +28,8 @@ def faults(steps: Mapping[str, Step]) -> Iterator[tuple[str, str]]:
     made = {step.out: step for step in steps.values()}
     plan = Plan(steps)
     for name, step in steps.items():
+        if artifact.is_done(step.out):
+            continue
         try:
             for model in _named(step.settings):
                 _check_base(model)

@@ -136,7 +136,7 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
         done.append((step.name, step.verb, *row))
     console.table(f"{experiment.name}: {experiment.folder}", ("step", "verb", "what", "rows", "seconds"), done)
     for fault in faults if steps[1:] else ():  # the first may stand hours above
-        console.complain(fault)
+        console.say(fault, "red")
     for step in steps:
         if step.name not in failed and (opens := artifact.facts(step.out).get("opens")):
             console.say(f"{step.name}: {step.out / str(opens)}")
@@ -267,7 +267,7 @@ def plan(experiment: Experiment, only: Sequence[str] = (), start: str | None = N
         decision, cost = decisions[step.name], costs.get(step.name)
         is_said = decision.why in PLAIN or decision.what == "refuse"  # those reasons stand below
         why = "" if is_said else f": {decision.why}"
-        what = f"{decision.what}{why}"
+        what = decision.why if decision.what == "blocked" else f"{decision.what}{why}"
         shown = estimate.shown(cost) if cost else ("", "", "", "")
         rows.append((step.name, step.verb, what if len(what) < 60 else what[:57] + "...", *shown))
     columns = ("step", "verb", "what", "rows", "tokens", "time", "disk")

@@ -212,10 +212,14 @@ def test_a_plan_writes_nothing(file: Path, tmp_path: Path, capsys: pytest.Captur
         "done",
         "refuse",
         "run",
-        "blocked: waits for vectors",
-        "blocked: waits for found",
+        "waits for vectors",
+        "waits for found",
     ]
     assert "vectors was made by another recipe:\n  settings.part_rows: 50000 -> 10\n" in table
+    changed = ("--set", "corpus.negatives=3", "--only", "asked", "found")
+    lines = said(capsys, "plan", file, *changed).splitlines()
+    assert sum("waits for corpus" in line for line in lines) == 2
+    assert any("waits for corpus and 2 more" in line for line in lines)  # on one line, also of 80 columns
     assert row(said(capsys, "plan", file, "--only", "asked"), "asked")[2] == "run"
     assert files(tmp_path) == before
 

@@ -102,14 +102,14 @@ def test_a_second_run_does_nothing_and_loads_nothing(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Harm: running again, which is how one goes on, costs minutes or changes what is finished."""
-    before = files(own)
-    for name in ("locate", "pretrained"):
+    before, steps = files(own), len(_steps())
+    for name in ("locate", "pretrained", "scan"):
         monkeypatch.setattr(hub, name, None)  # a model that is loaded now fails
     began = time.monotonic()
     assert run(own) == 0
     assert time.monotonic() - began < 10
     assert files(own) == before
-    assert capsys.readouterr().out.count("done before") == len(_steps())
+    assert capsys.readouterr().out.count("done before") == steps
 
 
 def test_a_run_that_is_moved_stays_what_it_is(own: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
-from distill import artifact, files, tables
+from distill import artifact, console, files, tables
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.models import Model, embedder
@@ -246,7 +247,7 @@ def test_the_table_holds_what_each_kind_is_compared_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Harm: of a benchmark of three kinds one is printed, and the other two are looked at by nobody."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "console", Console(width=200))
     queries, classes = benchmark(tmp_path / "bench"), labelled(tmp_path / "classes", common=True)
     both = [tables.read(folder, "examples") for folder in (queries, classes)]
     pairs = [("sts", "alike", WORDS[row], [row], [row / 10], False, True, -1, -1) for row in range(8)]
