@@ -49,6 +49,7 @@ def work(arguments: list[str], dies_after: int, largest: int, seconds: float, sa
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
     gc.freeze()  # what the server imported is looked through at each step otherwise
     torch.set_num_threads(1)
     fit.CHECKPOINT_SECONDS = seconds
