@@ -6,6 +6,7 @@ Each step's facts hold it whole, so that an artifact that was moved, or whose in
 import dataclasses
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,12 @@ class Lineage:
     def facts(self) -> dict[str, object]:
         """As a step's facts hold it."""
         return {"licences": self.licences, "contamination": self.contamination(), "screened": self.screened}
+
+
+def names(excluded: Sequence[Path]) -> list[str]:
+    """What benchmarks are called: their folders' names, with what those lie in where two have one name."""
+    named = Counter(folder.name for folder in excluded)
+    return [folder.name if named[folder.name] == 1 else f"{folder.parent.name}/{folder.name}" for folder in excluded]
 
 
 def told(name: str, facts: Mapping[str, object]) -> Lineage:

@@ -39,7 +39,7 @@ def firsts(opinion: Float[np.ndarray, "queries k"]) -> Int[np.ndarray, "queries"
 def disputed(opinions: Sequence[Float[np.ndarray, "queries k"]]) -> Bool[np.ndarray, "queries"]:
     """The queries of which not all judges that were asked put the same candidate first."""
     found = np.stack([firsts(held) for held in opinions])
-    return np.where(found < 0, found.max(0), found).min(0) != found.max(0)  # type: ignore[no-any-return]
+    return np.asarray(((found >= 0) & (found != found.max(0))).any(0))
 
 
 def preferred(opinions: Opinions, judges: Sequence[str], constant: int = 0) -> Float[np.ndarray, "queries k"]:
@@ -179,16 +179,16 @@ def hard_negatives(
         similarities: The teacher's cosine of each candidate, the largest first.
         preferred: How much the judges prefer each, or the teacher.
         negatives: Taken at most.
-        choice: The most similar; some at random; some evenly spread over the range of similarities; or those that the
-            judges put last (both of the latter: Gecko, arXiv 2403.20327, section 3.3).
+        choice: The most similar; some at random, or those that the judges put last (the two of Gecko, arXiv 2403.20327,
+            section 3.3); or some evenly spread over the range of similarities.
         seed: Of chance.
     """
     if choice == "nearest":
         return able & (able.cumsum(1) <= negatives)
     if choice == "spread":
         return _spread(able, similarities, negatives)
-    wanted = -preferred if choice == "last" else np.random.default_rng(list(seed)).random(able.shape)
-    order = np.argsort(np.where(able, -wanted, np.inf), axis=1, kind="stable")[:, :negatives]
+    key = preferred if choice == "last" else np.random.default_rng(list(seed)).random(able.shape)
+    order = np.argsort(np.where(able, key, np.inf), axis=1, kind="stable")[:, :negatives]
     taken = np.zeros_like(able)
     np.put_along_axis(taken, order, True, 1)
     return taken & able

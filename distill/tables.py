@@ -5,7 +5,7 @@ Arrow files, memory-mapped: rows are read in random order without copying. A row
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,9 @@ RESULTS = pa.schema(
     ]
 )
 """What was measured of each model on each query (a row of the examples evaluated)."""
+
+READ = 4096
+"""Texts given at once."""
 
 SLICE = 65536
 """Rows of a part of a file, and rows read at once."""
@@ -297,6 +300,19 @@ def passage_texts(table: pa.Table, rows: Sequence[int] | np.ndarray | None = Non
     if len(read) < len(wanted):
         raise IndexError(f"rows {wanted[0]} to {wanted[-1]} of a table of {start}")
     return [read[place] for place in places]
+
+
+def all_texts(folder: Path) -> Iterator[list[str]]:
+    """The texts of passages, without and with their titles, and of queries of an artifact, a few thousand at a time."""
+    passages = read(folder, "passages")
+    for start in range(0, len(passages), READ):
+        part = passages.slice(start, READ)
+        yield texts(part["text"])
+        yield passage_texts(part.filter(pc.not_equal(part["title"], "")))
+    if (folder / "examples").is_dir():
+        asked = read(folder, "examples")["query"]
+        for start in range(0, len(asked), READ):
+            yield texts(asked.slice(start, READ))
 
 
 def _joined(table: pa.Table) -> list[str]:

@@ -242,7 +242,7 @@ def _side_by_side(files: Sequence[Path], spread: soup.Spread) -> dict[str, Tenso
     made: dict[str, Tensor] = {}
     with ExitStack() as stack:
         held = [stack.enter_context(safe_open(file, "pt")) for file in files]
-        for name in (name for name in held[0].keys() if ".lora_A." in name):  # noqa: SIM118 no mapping
+        for name in filter(lambda name: ".lora_A." in name, held[0].keys()):
             other = name.replace(".lora_A.", ".lora_B.")
             factors = [(each.get_tensor(name), each.get_tensor(other)) for each in held]
             made[name] = torch.cat([down for down, _ in factors])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from distill import artifact, duplicates, overlap, queries, tables
+from distill import artifact, duplicates, lineage, overlap, queries, tables
 from distill.artifact import Facts
 from distill.engine import Worker, work
 from distill.errors import Refused
@@ -15,7 +15,6 @@ from distill.models import Writer
 from distill.prompts import Writing
 from distill.runtime import Runtime
 from distill.stages import stage, summed
-from distill.stages.ingest import names_of, texts_of
 
 
 def _check(prompt: Writing) -> None:
@@ -74,7 +73,7 @@ def generate(
     settings = (model, passages, prompt, drawn, part_rows, temperature, top_p, tokens, words, seed, out)
     work(partial(_worker, *settings), todo, left, out.name, runtime)
     notes = tables.notes(out / "drafts")
-    rows, sifted, found = _sift(out, overlap.index(map(texts_of, exclude)))
+    rows, sifted, found = _sift(out, overlap.index(map(tables.all_texts, exclude)))
     dropped = {**summed(note["dropped"] for note in notes), **sifted}
     if not rows:
         for table in ("drafts", "queries"):  # so that another model or temperature is not taken for another recipe's
@@ -91,7 +90,7 @@ def generate(
         "prompt": prompt.prompt.digest,
         "contamination": {
             name: {"word for word": int(found.same[:, at].sum()), "in part": int(found.partly[:, at].sum())}
-            for at, name in enumerate(names_of(exclude))
+            for at, name in enumerate(lineage.names(exclude))
         },
         "refers": {"passages": artifact.fingerprint(passages)},
     }

@@ -11,9 +11,8 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from distill import artifact, console, overlap, pairing, recipe, tables
+from distill import artifact, console, lineage, overlap, pairing, recipe, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.lineage import KEPT, PARTLY, SAME
@@ -74,7 +73,7 @@ def ingest(
     """
     for source in sources:
         _check_apart(source, out)
-    intake = _Intake(out, names_of(exclude), overlap.index(map(texts_of, exclude)), contamination == "tag")
+    intake = _Intake(out, lineage.names(exclude), overlap.index(map(tables.all_texts, exclude)), contamination == "tag")
     with console.bar("ingest", len(sources)) as progress:
         for source in sources:
             intake.take(source)
@@ -97,25 +96,6 @@ def _check_apart(source: Reader, out: Path) -> None:
                 f"{path}, which {type(source).__name__} reads, holds the output {out}: it would be another folder at "
                 "every run. Choose an output elsewhere, or read a folder beside it."
             )
-
-
-def names_of(excluded: Sequence[Path]) -> list[str]:
-    """What benchmarks are called: their folders' names, with what those lie in where two have one name."""
-    named = Counter(folder.name for folder in excluded)
-    return [folder.name if named[folder.name] == 1 else f"{folder.parent.name}/{folder.name}" for folder in excluded]
-
-
-def texts_of(excluded: Path) -> Iterator[list[str]]:
-    """The texts of passages, without and with their titles, and of queries of an artifact, a few thousand at a time."""
-    passages = tables.read(excluded, "passages")
-    for start in range(0, len(passages), AT_ONCE):
-        part = passages.slice(start, AT_ONCE)
-        yield tables.texts(part["text"])
-        yield tables.passage_texts(part.filter(pc.not_equal(part["title"], "")))
-    if (excluded / "examples").is_dir():
-        queries = tables.read(excluded, "examples")["query"]
-        for start in range(0, len(queries), AT_ONCE):
-            yield tables.texts(queries.slice(start, AT_ONCE))
 
 
 class _Table:

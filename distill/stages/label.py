@@ -79,8 +79,8 @@ def label(
             asked, since those before agreed, it is the one that they agreed on.
         positives: Positives of a query at most, a row each: after the first, those that come next in the judges' order
             and lie above the ceiling, where the rule expects unlabelled positives.
-        agreement: Drop queries whose positive a judge or the teacher does not put among the first so many: a passage
-            that talks one judge into it stands alone.
+        agreement: Drop queries whose positive a judge or a search does not put among the first so many: a passage that
+            talks one judge into it stands alone.
         scores: Which raw numbers become the targets of the KL loss.
         within: Drop queries whose seed is not among the first so many candidates (round-trip consistency); None keeps
             all.

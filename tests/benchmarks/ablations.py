@@ -1,6 +1,7 @@
-"""NV-Embed's ablations as we measure them, beside the paper's: a table of runs of configs/ablations/variants.yaml.
+"""Ablations as we measure them, beside the paper's: a table of runs of one config of configs/ablations, one a seed.
 
-python tests/benchmarks/ablations.py runs/ablations_1 runs/ablations_2 runs/ablations_3
+python tests/benchmarks/ablations.py runs/ablations_1 runs/ablations_2 runs/ablations_3     (variants.yaml: NV-Embed)
+python tests/benchmarks/ablations.py runs/labels_1 runs/labels_2 runs/labels_3              (labels.yaml: Gecko)
 """
 
 import argparse
@@ -36,6 +37,15 @@ COMPARED = {
     ),
     # arXiv 2407.15831: an encoder with 4 hard negatives
     ("negatives under 95 % of the positive", "naive", ""): ("both_latent", "naive_negatives", {"retrieval": 4.49}),
+    # arXiv 2403.20327, table 3, FRet
+    ("positive: relabelled", "seed", "no hard negative"): ("judged_none", "seed_none", {"retrieval": 0.74}),
+    ("positive: relabelled", "seed", "a random one"): ("judged_random", "seed_random", {"retrieval": 1.23}),
+    ("positive: relabelled", "seed", "the last one"): ("judged_last", "seed_last", {"retrieval": 1.43}),
+    ("positive: relabelled", "seed", "one under 95 %"): ("judged_near", "seed_near", {}),
+    ("the last negative", "none", "relabelled"): ("judged_last", "judged_none", {"retrieval": 0.32}),
+    ("a random negative", "none", "relabelled"): ("judged_random", "judged_none", {"retrieval": -0.47}),
+    ("a negative under 95 %", "none", "relabelled"): ("judged_near", "judged_none", {}),
+    ("judges agree", "all queries", "one under 95 %"): ("agreed_near", "judged_near", {}),
 }
 """What is set against what; the steps; the paper's difference in points."""
 
@@ -46,11 +56,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, one a seed")
     runs = parser.parse_args().runs
     if absent := [run for run in runs if not (run / "evaluation" / "metrics.json").is_file()]:
-        parser.error(f"{absent[0]} has no finished evaluation. Run configs/ablations/variants.yaml.")
+        parser.error(f"{absent[0]} has no finished evaluation. Run its config.")
     held = [json.loads((run / "evaluation" / "metrics.json").read_text())["measures"] for run in runs]
     print("| | " + " | ".join(MEASURES.values()) + " |\n|---|" + "---|" * len(MEASURES))
     for model in held[0]["ndcg@10"]:
-        cells = [_values([measures[name].get(model) for measures in held]) for name in MEASURES]
+        cells = [_values([measures.get(name, {}).get(model) for measures in held]) for name in MEASURES]
         print(f"| {model} | {' | '.join(cells)} |")
     print(
         "\n| difference in points | measure | paper | ours | "
@@ -61,6 +71,8 @@ def main() -> None:
     for (one, other, where), (better, worse, paper) in COMPARED.items():
         title = f"{one} - {other}" + (f" ({where})" if where else "")
         for name, measure in MEASURES.items():
+            if not {better, worse} <= held[0].get(name, {}).keys():
+                continue
             found = [measures[name][better]["above"][worse] for measures in held]
             told = f"{paper[measure]:+.2f}" if measure in paper else ""
             cells = [f"{100 * f['value']:+.1f} [{100 * f['low']:+.1f}, {100 * f['high']:+.1f}]" for f in found]

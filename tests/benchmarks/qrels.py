@@ -9,6 +9,7 @@ how often the candidate that a judge prefers is right. The second: how many of a
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from teachers import CausalLM
 
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 
-RULES: dict[str, dict[str, object]] = {
+RULES: dict[str, dict[str, Any]] = {
     "the nearest (naive)": {"rule": "naive"},
     "the nearest, first 5 left out": {"rule": "naive", "skip": 5},
     "at random": {"rule": "naive", "choice": "random"},
@@ -124,7 +125,7 @@ def _of_rules(judged: Path, out: Path, keys: np.ndarray, answers: list[set[str]]
     print("\n| hard negatives, 7 at most | right answers among them, % | negatives a question |\n|---|---|---|")
     for number, (name, rule) in enumerate(RULES.items()):
         folder = out / f"examples_{number}"
-        label(candidates=judged, positive="seed", out=folder, **rule)  # type: ignore[arg-type]
+        label(candidates=judged, positive="seed", out=folder, **rule)
         wrong, counts = [], []
         for row in tables.read(folder, "examples").to_pylist():
             taken = row["passages"][1:]
