@@ -70,6 +70,9 @@ class Schedule:
     """Whether all queries of a step are of one task (F2LLM); else tasks are blended (NV-Embed)."""
     balance: float = 1.0
     """A task's share of the queries is its share of the examples to this power: 1 leaves it, 0 makes all alike."""
+    near: int = 0
+    """Queries of a step are drawn from so many that `vectors` say are near, so that batch-mates' passages are harder
+    negatives (after TAS-Balanced, arXiv 2104.06967). 0: from all."""
     negatives: int = 7
     """Hard negatives drawn from each list for a step."""
     learning_rate: float = 2e-5

@@ -1,13 +1,15 @@
-"""Which rows batch k reads: in random order, a task's rows as often as its share, blended or task by task.
+"""Which rows batch k reads: in random order or near ones together, a task's rows as often as its share, blended or not.
 
 A batch is a function of (seed, k), so that a training that resumes needs no state but k.
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 
 def permuted(rows: int, size: int, seed: int, step: int) -> Int[np.ndarray, "size"]:
@@ -22,8 +24,20 @@ def _order(rows: int, seed: int, epoch: int) -> Int[np.ndarray, "rows"]:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
+BLOCK = 32768
+"""Rows among which near ones are sought at once: bounds memory, whatever the number of rows."""
+
 OFTEN = 10
 """Times that a row comes in an epoch at most, however small its task."""
+
+
+@runtime_checkable  # for the comparison with annotations while tests run
+class Vectors(Protocol):
+    """Where rows lie."""
+
+    def __getitem__(self, numbers: Int[np.ndarray, "chosen"]) -> Float[np.ndarray, "chosen dim"]:
+        """A vector of each row, NaN where there is none."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +54,15 @@ class Sampler:
     balance: float = 1.0
     """A task's share of an epoch is its share of the rows to this power: 1 leaves it, 0 makes all tasks alike.
     Rows of a task that gives more than it has come again, perhaps in one batch, where equal queries do not count."""
+    near: int = 0
+    """A batch's rows are of one cell of at most so many that lie near each other, so that passages of batch-mates are
+    harder negatives (after TAS-Balanced, arXiv 2104.06967); the cells are others in each epoch. 0: of all rows."""
+    vectors: Vectors | None = None
+    """Where rows lie, if they are to be near."""
 
     def batch(self, step: int) -> Int[np.ndarray, "chosen"]:
         """The rows of batch `step`."""
-        if not self.by_task and self.balance == 1:
+        if not self.by_task and self.balance == 1 and not self.near:
             return permuted(len(self.tasks), self.size, self.seed, step)
         epoch, at = divmod(step, len(_epoch(self, 0)))
         return _epoch(self, epoch)[at]
@@ -67,10 +86,46 @@ def _epoch(sampler: Sampler, epoch: int) -> list[Int[np.ndarray, "_"]]:
     random = np.random.default_rng((sampler.seed, epoch, 2))
     drawn = [_drawn(sampler, task, epoch) for task in range(len(sampler.held))]
     if not sampler.by_task:
-        return _cut(random.permutation(np.concatenate(drawn)), sampler.size)
+        batches = _cut(_mixed(sampler, np.concatenate(drawn), random), sampler.size)
+        return _shuffled(batches, random) if sampler.near else batches
     sizes = [min(sampler.size, len(rows)) for rows in sampler.held]
-    batches = [batch for rows, size in zip(drawn, sizes, strict=True) for batch in _cut(rows, size)]
+    mixed = [_mixed(sampler, rows, random) if sampler.near else rows for rows in drawn]
+    return _shuffled([batch for rows, size in zip(mixed, sizes, strict=True) for batch in _cut(rows, size)], random)
+
+
+def _shuffled(batches: list[Int[np.ndarray, "_"]], random: np.random.Generator) -> list[Int[np.ndarray, "_"]]:
     return [batches[at] for at in random.permutation(len(batches))]
+
+
+def _mixed(sampler: Sampler, rows: Int[np.ndarray, "rows"], random: np.random.Generator) -> Int[np.ndarray, "rows"]:
+    """The rows at random, or cell after cell."""
+    rows = random.permutation(rows)
+    if not sampler.near:
+        return rows
+    assert sampler.vectors is not None
+    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    return np.concatenate(
+        [block[cell] for block in blocks for cell in cells(sampler.vectors[block], sampler.near, random)]
+    )
+
+
+def cells(
+    vectors: Float[np.ndarray, "rows dim"], most: int, random: np.random.Generator
+) -> Iterator[Int[np.ndarray, "_"]]:
+    """Rows in cells of at most `most` near ones: halved again and again, each time between two rows drawn at random.
+
+    Cells are of one size, which clusters would not be, and need no number of clusters to be known.
+    """
+    vectors = np.nan_to_num(vectors)
+    waiting = [np.arange(len(vectors))]
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= most:
+            yield random.permutation(rows)
+            continue
+        one, other = vectors[random.choice(rows, 2, replace=False)]
+        order = np.argsort(vectors[rows] @ (one - other), kind="stable")
+        waiting += [rows[half] for half in np.array_split(order, 2)]
 
 
 def _drawn(sampler: Sampler, task: int, epoch: int) -> Int[np.ndarray, "quota"]:

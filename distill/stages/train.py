@@ -51,10 +51,16 @@ def _check(
     for name, why in (("same_tower", "takes queries"), ("unique_ids", "tells apart what is")):
         if getattr(objective, name) and not objective.in_batch:
             raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")
-    if not examples and (objective.needs("scores") or schedule.by_task or schedule.balance != 1):
-        raise Refused("kl, cosent, by_task and balance are of examples, and there are none. Leave them out.")
-    if vectors and not objective.needs("vectors"):
-        raise Refused("vectors are for regression, which has no weight. Give it one, or leave `vectors` out.")
+    if not examples and (objective.needs("scores") or schedule.by_task or schedule.balance != 1 or schedule.near):
+        raise Refused("kl, cosent, by_task, balance and near are of examples, and there are none. Leave them out.")
+    if vectors and not (objective.needs("vectors") or schedule.near):
+        raise Refused(
+            "vectors are for objective.regression and schedule.near, which are not asked for. Leave `vectors` out."
+        )
+    if schedule.near and schedule.near < schedule.queries:
+        raise Refused(f"schedule.near: {schedule.near}; needed: {schedule.queries} (the queries of a step) or more.")
+    if schedule.near and not vectors:
+        raise Refused("schedule.near needs vectors of the queries. Name their embed step in `vectors`.")
     if objective.widths and not ((examples and compared) or objective.spread):
         raise Refused("objective.widths are of losses beside `regression`, and there are none. Leave them out.")
     if len(set(objective.widths)) < len(objective.widths) or any(width < 1 for width in objective.widths):
@@ -216,6 +222,12 @@ def _examples(
         raise Refused(
             "train: none of `vectors` embeds the passages or the examples' queries. Add the embed step that does."
         )
+    if schedule.near and targets[0] is None:
+        raise Refused("train: schedule.near: none of `vectors` embeds the examples' queries. Add the embed step.")
+    if not objective.regression and targets[1] is not None:
+        raise Refused(
+            "train: vectors of the passages are for objective.regression, which has no weight. Leave them out."
+        )
     batches = ExampleBatches(
         queries=tokenized(out / "tokens" / "queries", embedder, _pieces(rows.query, rows.task)),
         passages=tokenized(out / "tokens" / "passages", embedder, _listed_texts(corpus, rows)),
@@ -224,11 +236,13 @@ def _examples(
         in_batch=rows.in_batch,
         group=rows.group,
         same=rows.same,
-        sampler=Sampler(rows.mixed, schedule.queries, seed, schedule.by_task, schedule.balance),
+        sampler=Sampler(
+            rows.mixed, schedule.queries, seed, schedule.by_task, schedule.balance, schedule.near, targets[0]
+        ),
         negatives=schedule.negatives,
         seed=seed,
         scores=rows.scores,
-        query_targets=targets[0],
+        query_targets=targets[0] if objective.regression else None,
         passage_targets=targets[1],
     )
     return batches, {"examples": len(rows.query), "dropped": rows.dropped}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.sampling import Sampler, permuted
+from distill.sampling import Sampler, cells, permuted
 
 TASKS = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [120, 30, 6]))
 
@@ -54,3 +54,34 @@ def test_a_batch_of_one_task_is_of_one_task() -> None:
     """Harm: another task's passages are negatives that nobody could mistake, and the loss looks better than it is."""
     assert all(len(set(TASKS[batch].tolist())) == 1 for batch in drawn(100, by_task=True))
     assert any(len(set(TASKS[batch].tolist())) > 1 for batch in drawn(100))
+
+
+PLACES = np.random.default_rng(2).normal(size=(len(TASKS), 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("given", [{}, {"by_task": True}, {"balance": 0.5}], ids=str)
+def test_near_rows_come_together_and_all_of_them(given: dict[str, object]) -> None:
+    """Harm: the hard batches that were asked for are random ones, or rows in dense places are never seen."""
+
+    def far(batches: list[np.ndarray]) -> float:
+        return float(np.mean([np.linalg.norm(PLACES[b] - PLACES[b].mean(0), axis=1).mean() for b in batches]))
+
+    near = drawn(150, near=20, vectors=PLACES, **given)
+    assert far(near) < 0.9 * far(drawn(150, **given))
+    assert [b.tolist() for b in drawn(150, near=20, vectors=PLACES, **given)] == [b.tolist() for b in near]
+    assert far(near) < far(drawn(150, near=80, vectors=PLACES, **given))
+    often = np.bincount(np.concatenate(near), minlength=len(TASKS))
+    for task in range(3):
+        assert often[task == TASKS].min() > 0.5 * often[task == TASKS].max() > 0
+    assert len({frozenset(batch.tolist()) for batch in near}) > 100  # other mates in each epoch
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 100])
+def test_cells_are_small_enough_and_hold_each_row_once(rows: int) -> None:
+    """Harm: rows that are alike, or that have no vector, are lost or fill a cell without end."""
+    places = np.random.default_rng(3).normal(size=(rows, 4)).astype(np.float32)
+    places[::3] = np.nan
+    places[1::3] = 1.0
+    found = list(cells(places, 7, np.random.default_rng(1)))
+    assert sorted(np.concatenate(found).tolist()) == list(range(rows))
+    assert max(map(len, found)) <= 7

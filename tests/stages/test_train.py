@@ -425,7 +425,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "vectors without a weight": (
         {"examples": ("corpus",), "vectors": ("passage_vectors",)},
-        r"^train: vectors are for regression, which has no",
+        r"^train: vectors are for objective.regression and schedule.near, which are not asked for",
     ),
     "queries beside examples": ({"examples": ("corpus",), "queries": ("asked",)}, r"^train: queries are those of"),
     "a mask without what it masks": (
@@ -450,7 +450,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a share of examples that are not there": (
         {"vectors": ("vectors",), "objective": REGRESSION, "schedule": replace(SHORT, balance=0.5)},
-        r"^train: kl, cosent, by_task and balance are of examples",
+        r"^train: kl, cosent, by_task, balance and near are of examples",
+    ),
+    "near queries without vectors": (
+        {"examples": ("corpus",), "schedule": replace(SHORT, near=64)},
+        r"^train: schedule\.near needs vectors of the queries",
+    ),
+    "near queries with vectors of passages": (
+        {"examples": ("corpus",), "vectors": ("passage_vectors",), "schedule": replace(SHORT, near=64)},
+        r"^train: schedule\.near: none of `vectors` embeds the examples' queries",
+    ),
+    "fewer near queries than a step reads": (
+        {"examples": ("corpus",), "vectors": ("vectors",), "schedule": replace(SHORT, near=1)},
+        r"^train: schedule\.near: 1; needed: \d+ \(the queries of a step\) or more",
     ),
     "kinds without examples": (
         {"kinds": ("sts",), "vectors": ("passage_vectors",), "objective": REGRESSION},
