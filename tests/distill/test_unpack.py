@@ -33,8 +33,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-def give(monkeypatch: pytest.MonkeyPatch, how: object, modules: tuple[str, ...] = ("json",), digest: str = "0") -> None:
-    monkeypatch.setitem(unpack.PACKAGES, "small", unpack.Package(modules, digest, "mit", how))  # type: ignore[arg-type]
+def give(
+    monkeypatch: pytest.MonkeyPatch, how: object, distributions: tuple[str, ...] = ("numpy",), digest: str = "0"
+) -> None:
+    monkeypatch.setitem(unpack.PACKAGES, "small", unpack.Package(distributions, digest, "mit", how))  # type: ignore[arg-type]
 
 
 def test_killed_in_the_middle_leaves_no_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,7 @@ def test_a_package_that_is_not_installed_is_refused_with_the_way_out(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Harm: an ImportError that does not say what to install."""
-    give(monkeypatch, filling, modules=("no_such_package_of_weights",))
+    give(monkeypatch, filling, distributions=("no-such-package-of-weights",))
     with pytest.raises(Refused, match=r"no-such-package-of-weights.*'.\[quickstart\]'"):
         unpack.unpacked("small")
 
