@@ -59,7 +59,8 @@ def judge(
         Pairs judged, the share of the pairs that was saved, how often each two opinions put the same candidate first.
 
     Raises:
-        Refused: The candidates hold this judge's opinion already, or none that could be disputed.
+        Refused: The candidates hold this judge's opinion already, or none that could be disputed; or the judge gives
+            what is no number.
     """
     artifact.check_refers(candidates, "passages", passages)
     held = tables.read(candidates, "judgements", "candidates")
@@ -118,6 +119,7 @@ def _worker(
         columns = {name: rows[name] for name in held.schema.names}
         for field, values in zip(fields, _said(judging, prompt, queries, texts), strict=True):
             full = np.full((len(rows), k), np.nan, np.float32)
+            _check_said(judging.name, field.name, values, queries)
             full[chosen, :first] = values.reshape(len(chosen), first)
             columns[field.name] = full
         tables.write(out / "judgements", schema, columns, part=part, note={"model": judging.name})
@@ -160,6 +162,20 @@ def _said(judging: LanguageModel | Reranker, prompt: Judging, queries: list[str]
             shared=relevance.shared,
         )[:, 0],
     ]
+
+
+def _check_said(judge: str, opinion: str, values: np.ndarray, queries: list[str]) -> None:
+    """Make sure that a judge gave numbers: NaN in these columns says that nobody asked, and `label` would go by others.
+
+    Raises:
+        Refused: It did not.
+    """
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise Refused(
+            f"judge: {judge} gives {values[wrong[0]]} as {opinion} of {len(wrong)} of {len(values)} pairs, the first "
+            f"of the query {queries[wrong[0]]!r:.60}; needed: finite numbers. Look at the model, or take another."
+        )
 
 
 def _facts(out: Path, before: list[str], depth: int | None) -> dict[str, object]:

@@ -372,3 +372,18 @@ def test_where_all_agree_no_pair_is_asked(made: dict[str, Path], tmp_path: Path)
     assert (facts["pairs"], facts["saved"], facts["rows"]) == (0, 1, ROWS)
     assert np.isnan(tables.matrix(judged(tmp_path / "out")["likelihoods"])).all()
     assert label(candidates=tmp_path / "out", out=tmp_path / "examples")["rows"] == ROWS
+
+
+@pytest.mark.parametrize("said", [math.nan, math.inf])
+def test_a_judge_that_gives_no_number_is_refused(said: float, made: dict[str, Path], tmp_path: Path) -> None:
+    """Harm: a broken judge says NaN of all, which reads as nobody asked: all is saved, and labels are the teacher's."""
+
+    class Broken(Overlap):
+        def score(self, queries: Sequence[str], passages: Sequence[str]) -> np.ndarray:
+            found = super().score(queries, passages)
+            found[3::DEPTH] = said
+            return found
+
+    with pytest.raises(Refused, match=f"overlap gives {said} as rerankings of 4 of 20 pairs, the first of the query"):
+        judge(**made, model=Broken, part_rows=4, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
