@@ -43,6 +43,9 @@ def embed(
     Returns:
         Rows, width, rows that fill the model's length and may be cut, mean cosine of pairs drawn at random, and
         what was embedded with which model.
+
+    Raises:
+        Refused: A vector is not finite.
     """
     from distill import models
 
@@ -79,6 +82,12 @@ def _worker(model: Model, source: Path, name: str, part_rows: int, runtime: Runt
         texts = tables.passage_texts(rows) if name == "passages" else tables.texts(rows["query"])
         tokens = embedder.tokenize(texts, None if name == "passages" else tables.texts(rows["task"]))
         made = encode.vectors(embedder, tokens, batch_tokens=runtime.batch_tokens, precision=runtime.precision, bar=bar)
+        wrong = np.flatnonzero(~np.isfinite(made).all(1))
+        if len(wrong):
+            raise Refused(
+                f"embed: {len(wrong)} of {len(made)} vectors are not finite, the first of {texts[wrong[0]]!r:.60}. "
+                "Look at the model, or say `runtime.precision: fp32`."
+            )
         filled = int((tokens.lengths >= getattr(embedder, "length", np.inf)).sum())
         note = {"tokens": len(tokens.ids), "filled": filled}
         tables.write(

@@ -251,3 +251,16 @@ def lengths(corpus: Path, model: functools.partial[Encoder]) -> list[list[int]]:
     """Token ids of each passage, cut as the model cuts them."""
     rows = model().tokenize(tables.passage_texts(tables.read(corpus, "passages")))
     return [rows.ids[rows.starts[at] : rows.starts[at + 1]].tolist() for at in range(len(rows))]
+
+
+def test_a_vector_that_is_no_number_is_refused(tmp_path: Path, read: list[str]) -> None:
+    """Harm: a text that overflows becomes NaN: the step stops with another library's words, or training is NaN."""
+
+    class Broken(Letters):
+        def forward(self, tokens: Tokens) -> torch.Tensor:
+            found = super().forward(tokens)
+            return torch.where(tokens.ids[:, :1] == ord("q"), torch.nan, found)
+
+    with pytest.raises(Refused, match=r"embed: 1 of 2 vectors are not finite, the first of 'quails'\."):
+        embed(model=Broken, passages=passages(tmp_path / "birds", "owls", "quails"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
