@@ -55,5 +55,6 @@ def auto_temperature(
 
 def histogram(values: Float[np.ndarray, "values"], bins: int = 30) -> dict[str, list[float]]:
     """Counts between edges, for a figure."""
-    counts, edges = np.histogram(values[np.isfinite(values)], bins=bins)
+    finite = values[np.isfinite(values)].astype(np.float64)  # so few bins always fit between two numbers of fp32
+    counts, edges = np.histogram(finite, bins=bins)
     return {"edges": [round(float(edge), 6) for edge in edges], "counts": [int(count) for count in counts]}

@@ -105,3 +105,10 @@ def test_histogram_counts_every_finite_value() -> None:
     made = scores.histogram(np.array([0.0, 0.5, 1.0, math.nan, math.inf]), bins=2)
     assert made == {"edges": [0.0, 0.5, 1.0], "counts": [1, 2]}
     assert sum(scores.histogram(np.full(3, math.nan))["counts"]) == 0
+
+
+@pytest.mark.parametrize("value", [0.5, -100.0, 1e-30])
+def test_histogram_of_values_that_hardly_differ(value: float) -> None:
+    """Harm: scores a rounding apart stop the step that has just paid for them, at its last figure."""
+    near = np.array([value, np.nextafter(np.float32(value), np.float32(1e3))], np.float32)
+    assert sum(scores.histogram(near)["counts"]) == 2
