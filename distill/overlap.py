@@ -33,7 +33,8 @@ class Index:
     runs: UInt64[np.ndarray, "runs"]
     """Of runs of words, sorted, each once a benchmark, that of the first benchmark first."""
     owners: Int[np.ndarray, "runs"]
-    """The text that a run was first seen in, of its benchmark."""
+    """The text that a run is counted for, of its benchmark: of those that hold it the one with the fewest runs. So a
+    question is found that a passage of the benchmark quotes."""
     lengths: Int[np.ndarray, "owning"]
     """Runs of each text."""
     begins: Int[np.ndarray, "benchmarks"]
@@ -83,7 +84,7 @@ def index(benchmarks: Iterable[Iterable[Sequence[str]]]) -> Index:
 def _hashed(
     batches: Iterable[Sequence[str]],
 ) -> tuple[UInt64[np.ndarray, "texts"], UInt64[np.ndarray, "runs"], Int[np.ndarray, "runs"], Int[np.ndarray, "owning"]]:
-    """Of one benchmark: its texts, its runs, each once, the text that a run was first seen in, runs of each text."""
+    """Of one benchmark: its texts, its runs, each once, the text that a run is counted for, runs of each text."""
     wholes, runs, owners, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], []
     count = 0
     for batch in batches:
@@ -94,9 +95,13 @@ def _hashed(
         owners.append(texts + count)
         lengths.append(np.bincount(texts, minlength=len(batch)))
         count += len(batch)
-    distinct, first = np.unique(np.concatenate(runs), return_index=True)
-    sizes = np.concatenate([np.zeros(0, np.int64), *lengths])
-    return np.unique(np.concatenate(wholes)), distinct, np.concatenate(owners)[first], sizes
+    sizes, held = np.concatenate([np.zeros(0, np.int64), *lengths]), np.concatenate(owners)
+    hashes = np.concatenate(runs)
+    order = np.lexsort((sizes[held], hashes))
+    hashes, held = hashes[order], held[order]
+    new = np.ones(len(hashes), bool)
+    new[1:] = hashes[1:] != hashes[:-1]
+    return np.unique(np.concatenate(wholes)), hashes[new], held[new], sizes
 
 
 def find(held: Index, texts: Sequence[str]) -> Found:

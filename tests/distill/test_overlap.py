@@ -101,3 +101,14 @@ def test_nothing_on_either_side() -> None:
     assert overlap.find(overlap.index([[[text(1)]]]), []).partly.shape == (0, 1)
     assert overlap.find(overlap.index([[], [["two words"]]]), ["two words"]).same.tolist() == [[False, True]]
     assert overlap.find(nothing, ["a"]).partly.shape == (1, 0)
+
+
+def test_a_question_that_a_passage_of_the_benchmark_quotes_is_found() -> None:
+    """Harm: a benchmark's question passes inside a longer text, since a page of the benchmark begins with it too."""
+    asked = text(1, 12)
+    page = f"{text(2, 60)} {asked} {text(3, 60)}"
+    given = f"{text(4, 100)} {asked} {text(5, 100)}"
+    for benchmark in ([page, asked], [asked, page]):
+        assert naive(benchmark, given)
+        assert overlap.find(overlap.index([[benchmark]]), [given]).partly.tolist() == [[True]]
+    assert not overlap.find(overlap.index([[[page]]]), [given]).partly.any()
