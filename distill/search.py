@@ -87,7 +87,11 @@ def _first(
 
 
 class Lexical:
-    """Passages indexed for BM25 (k1 1.2, b 0.75; English stems, no stop words)."""
+    """Passages indexed for BM25 (k1 1.2, b 0.75; English stems, no stop words).
+
+    Raises:
+        Refused: No passage has a word.
+    """
 
     def __init__(self, passages: Sequence[str]) -> None:
         import bm25s
@@ -96,7 +100,13 @@ class Lexical:
         self.rows = len(passages)
         self._stemmer = Stemmer.Stemmer("english")
         self._index = bm25s.BM25(k1=1.2, b=0.75)
-        self._index.index(self._read(passages, numbered=True), show_progress=False)
+        numbers, known = self._read(passages, numbered=True)
+        if not known:
+            raise Refused(
+                f"BM25 has nothing to look for: none of {len(passages)} passages has a word of two letters or more "
+                "that is no English stop word. Search with vectors alone."
+            )
+        self._index.index((numbers, known), show_progress=False)
 
     def _read(self, texts: Sequence[str], *, numbered: bool) -> Sequence[object]:
         """The stems of each text; numbered, as the index takes them."""

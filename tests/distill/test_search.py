@@ -129,3 +129,12 @@ def test_lexical_equals_the_formula() -> None:
             total += weight * count / (count + 1.2 * (1 - 0.75 + 0.75 * len(held) / mean))
         expected.append(total)
     np.testing.assert_allclose(scores[0], np.array(expected)[rows[0]], rtol=1e-5)
+
+
+def test_passages_without_a_word_are_refused() -> None:
+    """Harm: a corpus of signs and stop words stops deep inside the index with words that nobody understands."""
+    for passages in (["?!", "the of a"], ["x"]):
+        with pytest.raises(Refused, match=f"none of {len(passages)} passages has a word of two letters"):
+            search.Lexical(passages)
+    rows, scores = search.Lexical(["?!", "the fog", ""]).top_k(["fog"], 3)
+    assert rows[0, 0] == 1 and scores[0].tolist()[1:] == [0, 0]
