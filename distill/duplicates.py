@@ -28,9 +28,7 @@ CROWD = 16
 
 _CHARACTERS = 1 << 20  # held as words and hashes at once
 _PAIRS = 1 << 16  # compared at once
-# Thai, Lao, Burmese and Khmer; Han and kana. Hangul has spaces.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[^\W{_UNSPACED}]+|\w")
+_WORD = re.compile(rf"[^\W{words.UNSPACED}]+|\w")
 _FACTORS = np.array([words.digest(f"factor {place}") | 1 for place in range(HASHES)], np.uint64)
 _OFFSETS = np.array([words.digest(f"offset {place}") for place in range(HASHES)], np.uint64)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distill.words import spaced
+
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
@@ -45,7 +47,7 @@ def fault(task: str, query: str, passage: str, shared: str) -> str | None:
         passage: What it was written for.
         shared: The prompt's own examples, which must not come back.
     """
-    words = query.split()
+    words = spaced(query).split()
     # A task is read before each query: what runs on would leave the query no room.
     if not 3 <= len(words) <= 40 or not plain(query) or len(task.split()) > TASK_WORDS:
         return "wrong length"
@@ -99,7 +101,8 @@ def _identifier() -> "LanguageIdentifier":
 
 def holds(text: str, query: str) -> bool:
     """Whether a text has the words of a query, in a row, whatever the case and punctuation."""
-    return f" {plain(query)} " in f" {plain(text)} "
+    words, said = (" ".join(spaced(plain(each)).split()) for each in (query, text))
+    return f" {words} " in f" {said} "
 
 
 def plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """Words and runs of words as 64-bit hashes: the same in every process, whatever texts are hashed together."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from itertools import chain
 
@@ -9,6 +10,18 @@ from jaxtyping import Bool, Int, UInt64
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, and far from any pattern: hashes are joined by multiplying with it and adding."""
+
+
+# Thai, Lao, Burmese and Khmer; Han and kana. Hangul has spaces.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Scripts that put no spaces between words, as ranges of a regular expression."""
+
+_LETTER = re.compile(f"[{UNSPACED}]")
+
+
+def spaced(text: str) -> str:
+    """A text in which each letter of a script without spaces stands alone, as a word does elsewhere."""
+    return _LETTER.sub(r" \g<0> ", text)
 
 
 def digest(text: str) -> int:

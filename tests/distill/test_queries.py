@@ -119,3 +119,19 @@ def test_kinds_are_drawn_alike_and_by_the_seed() -> None:
     counts = Counter(drawn)
     assert set(counts) == set(prompts.KINDS)
     assert all(900 < count < 1100 for count in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ("什么方法可以排列元素", None),
+        ("排序", "wrong length"),
+        ("列" * 41, "wrong length"),
+        ("就地排序列表", "copied"),
+    ],
+    ids=["usable", "two letters", "41 letters", "copied"],
+)
+def test_where_no_spaces_part_words_letters_are_counted(query: str, rule: str | None) -> None:
+    """Harm: of a Chinese, Japanese or Thai corpus every query is too short, and the advice is a stronger model."""
+    passage = "该方法就地排序列表。只比较元素。"
+    assert queries.fault("Find it.", query, passage, SHARED) == rule
