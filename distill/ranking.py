@@ -36,6 +36,12 @@ def firsts(opinion: Float[np.ndarray, "queries k"]) -> Int[np.ndarray, "queries"
     return np.where(asked, np.nan_to_num(opinion, nan=-np.inf).argmax(1), -1)
 
 
+def _tells_apart(opinion: Float[np.ndarray, "queries k"]) -> Bool[np.ndarray, "queries"]:
+    """Whether a judge says different things of a query's candidates."""
+    asked = np.isfinite(opinion)
+    return np.asarray(np.where(asked, opinion, -np.inf).max(1) > np.where(asked, opinion, np.inf).min(1))
+
+
 def disputed(opinions: Sequence[Float[np.ndarray, "queries k"]]) -> Bool[np.ndarray, "queries"]:
     """The queries of which not all judges that were asked put the same candidate first."""
     found = np.stack([firsts(held) for held in opinions])
@@ -43,7 +49,9 @@ def disputed(opinions: Sequence[Float[np.ndarray, "queries k"]]) -> Bool[np.ndar
 
 
 def preferred(opinions: Opinions, judges: Sequence[str], constant: int = 0) -> Float[np.ndarray, "queries k"]:
-    """How much the judges prefer each candidate; where none was asked, how much the teacher does.
+    """How much the judges prefer each candidate; of a query that none was asked of, how much the teacher does.
+
+    NaN where no judge was asked of the candidate, but of others of its query: it has no place in their order.
 
     Args:
         opinions: What each says, by name; the teacher's `similarities` among them.
@@ -53,8 +61,9 @@ def preferred(opinions: Opinions, judges: Sequence[str], constant: int = 0) -> F
     teacher = fuse([opinions["similarities"]])
     if not judges:
         return teacher
-    asked = np.any([np.isfinite(opinions[name]).any(1) for name in judges], axis=0)
-    return np.where(asked[:, None], fuse([opinions[name] for name in judges], constant), teacher)
+    asked = np.any([np.isfinite(opinions[name]) for name in judges], axis=0)
+    fused = np.where(asked, fuse([opinions[name] for name in judges], constant), np.nan)
+    return np.where(asked.any(1)[:, None], fused, teacher)
 
 
 def agreed(
@@ -71,9 +80,12 @@ def agreed(
 
 
 def agreement(one: Float[np.ndarray, "queries k"], other: Float[np.ndarray, "queries k"]) -> float | None:
-    """How often two judges put the same candidate first, of the queries that both were asked of; None of none."""
+    """How often two judges put the same candidate first, of the queries that both were asked of; None of none.
+
+    One that says the same of all candidates, as BM25 where no word is found, puts none first: it counts as not asked.
+    """
     both = np.stack([firsts(one), firsts(other)])
-    asked = (both >= 0).all(0)
+    asked = (both >= 0).all(0) & _tells_apart(one) & _tells_apart(other)
     return float((both[0] == both[1])[asked].mean()) if asked.any() else None
 
 
@@ -177,7 +189,7 @@ def hard_negatives(
     Args:
         able: Candidates that may be.
         similarities: The teacher's cosine of each candidate, the largest first.
-        preferred: How much the judges prefer each, or the teacher.
+        preferred: How much the judges prefer each, or the teacher; NaN where no judge was asked: such are never `last`.
         negatives: Taken at most.
         choice: The most similar; some at random, or those that the judges put last (the two of Gecko, arXiv 2403.20327,
             section 3.3); or some evenly spread over the range of similarities.
@@ -188,9 +200,11 @@ def hard_negatives(
     if choice == "spread":
         return _spread(able, similarities, negatives)
     key = preferred if choice == "last" else np.random.default_rng(list(seed)).random(able.shape)
-    order = np.argsort(np.where(able, key, np.inf), axis=1, kind="stable")[:, :negatives]
+    able = able & np.isfinite(key)
+    # From the end of the list, for of equal ones the first is preferred.
+    order = np.argsort(np.where(able, key, np.inf)[:, ::-1], axis=1, kind="stable")[:, :negatives]
     taken = np.zeros_like(able)
-    np.put_along_axis(taken, order, True, 1)
+    np.put_along_axis(taken, able.shape[1] - 1 - order, True, 1)
     return taken & able
 
 

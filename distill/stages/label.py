@@ -107,8 +107,10 @@ def label(
         if judges and positive == "judged":
             best = ranking.firsts(preferred)[:, None]
             first, values = (np.take_along_axis(each, best, 1)[:, 0] for each in (listed, known["similarities"]))
-        answered = ranking.answers(listed, twins, first, seeds) | repeated.answers(listed, start)
         highest = ranking.ceilings(values, rule, level)
+        further = _further(known, preferred, highest, scores, positives)
+        answered = ranking.answers(listed, twins, first, seeds) | repeated.answers(listed, start)
+        answered |= further.answers(twins)
         able = ranking.able(known["similarities"], answered, highest, skip)
         hard = ranking.hard_negatives(able, known["similarities"], preferred, negatives, choice, (seed, part))
         given = ranking.scores_of(listed, known[scores], first, values if scores == "similarities" else None)
@@ -122,7 +124,7 @@ def label(
         kept, dropped = _kept(faults)
         chosen = _Chosen(kept, first[kept], given[kept])
         if positives > 1:
-            chosen = _with_more(chosen, listed, known, preferred, highest, scores, positives)
+            chosen = _with_more(chosen, listed, known[scores], further)
         columns = _columns(rows, start, chosen, listed, known[scores], hard)
         tables.write(out / "examples", tables.EXAMPLES, columns, part=part, note={"dropped": dropped})
         under = (known["similarities"] < highest[:, None])[kept][~answered[kept]]
@@ -163,25 +165,40 @@ def _kept(faults: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, int]]
     return np.flatnonzero(left), dropped
 
 
-def _with_more(
-    chosen: _Chosen,
-    listed: np.ndarray,
-    known: Opinions,
-    preferred: np.ndarray,
-    highest: np.ndarray,
-    scores: str,
-    positives: int,
-) -> _Chosen:
-    """The examples with those of further positives: next in the judges' order, and not under the ceiling."""
-    order = np.argsort(-preferred[chosen.rows], axis=1, kind="stable")[:, 1:positives]
-    rows = np.repeat(chosen.rows, order.shape[1])
-    places = order.reshape(-1)
-    given = known[scores][rows, places]
-    also = (known["similarities"][rows, places] >= highest[rows]) & np.isfinite(given)
-    every = np.concatenate([chosen.rows, rows[also]])
+@dataclass(frozen=True)
+class _Further:
+    """Positives after the first: those that come next in the judges' order and lie above the ceiling."""
+
+    places: np.ndarray
+    """Of the candidates that come next, for each query."""
+    taken: np.ndarray
+    """Which of them are positives."""
+
+    def answers(self, twins: np.ndarray) -> np.ndarray:
+        """Which candidates are one of them, or say nearly the same as one."""
+        found = np.zeros(twins.shape, bool)
+        for place, taken in zip(self.places.T, self.taken.T, strict=True):
+            found |= taken[:, None] & (twins == np.take_along_axis(twins, place[:, None], 1))
+        return found
+
+
+def _further(known: Opinions, preferred: np.ndarray, highest: np.ndarray, scores: str, positives: int) -> _Further:
+    places = np.argsort(-preferred, axis=1, kind="stable")[:, 1:positives]
+    similarity, given, order = (
+        np.take_along_axis(held, places, 1) for held in (known["similarities"], known[scores], preferred)
+    )
+    return _Further(places, (similarity >= highest[:, None]) & np.isfinite(given) & np.isfinite(order))
+
+
+def _with_more(chosen: _Chosen, listed: np.ndarray, scores: np.ndarray, further: _Further) -> _Chosen:
+    """The examples with those of further positives."""
+    row, column = np.nonzero(further.taken[chosen.rows])
+    rows = chosen.rows[row]
+    places = further.places[rows, column]
+    every = np.concatenate([chosen.rows, rows])
     by_row = np.argsort(every, kind="stable")
-    firsts = np.concatenate([chosen.positives, listed[rows, places][also]])
-    return _Chosen(every[by_row], firsts[by_row], np.concatenate([chosen.scores, given[also]])[by_row])
+    firsts = np.concatenate([chosen.positives, listed[rows, places]])
+    return _Chosen(every[by_row], firsts[by_row], np.concatenate([chosen.scores, scores[rows, places]])[by_row])
 
 
 def _columns(
@@ -265,7 +282,7 @@ def _facts(
         "histograms": {name: histogram(values) for name, values in numbers.items()},
         "refers": artifact.facts(candidates)["refers"],
     }
-    if rule != "naive" and not ALL_OR_NOTHING[0] <= kept <= ALL_OR_NOTHING[1]:
+    if rule != "naive" and others and not ALL_OR_NOTHING[0] <= kept <= ALL_OR_NOTHING[1]:
         facts["warning"] = (
             f"{kept:.1%} of the candidates lie under the ceiling: {rule} at this height filters "
             f"{'next to nothing' if kept > ALL_OR_NOTHING[1] else 'next to everything'}. Look at the histograms, "

@@ -202,3 +202,19 @@ def test_padding_keeps_each_list_apart() -> None:
     assert present.tolist() == [[True, True, True], [True, False, False], [False, True, False]]
     assert found[present].tolist() == [1, 2, 3, 4, 5]
     assert np.isfinite(found).all()
+
+
+def test_who_says_the_same_of_all_agrees_with_nobody() -> None:
+    """Harm: a judge that says the same of everything is reported to put the teacher's first candidate first."""
+    teacher = np.array([[0.9, 0.8, 0.7]] * 3)
+    flat = np.array([[0.0, 0, 0], [-1, NAN, -1], [1, 2, 0]])
+    assert ranking.agreement(teacher, flat) == 0.0  # told of the third query alone
+    assert ranking.agreement(flat[:2], teacher[:2]) is None
+
+
+def test_of_equal_ones_the_last_is_the_one_least_like_the_query() -> None:
+    """Harm: two judges swap the last two candidates, and the nearer one passes for the lowest, against the tie rule."""
+    preferred = ranking.fuse([np.array([[4.0, 3, 2, 1]]), np.array([[4.0, 3, 1, 2]])])
+    assert preferred[0, 2] == preferred[0, 3]
+    chosen = ranking.hard_negatives(np.ones((1, 4), bool), preferred, preferred, 1, "last")
+    assert chosen.tolist() == [[False, False, False, True]]

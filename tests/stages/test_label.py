@@ -442,3 +442,32 @@ def test_what_was_not_judged_cannot_be_asked_for(tmp_path: Path) -> None:
             label(candidates=judged, **given, out=tmp_path / "out")
     with pytest.raises(Refused, match=r"scores are rerankings, and .* has similarities, likelihoods, relevances"):
         label(candidates=judged, scores="rerankings", out=tmp_path / "out")
+
+
+def test_twins_of_a_further_positive_are_no_negatives(tmp_path: Path) -> None:
+    """Harm: with several positives, a copy of the second one stands below it as its negative."""
+    # 10 and 11 lie over 0.855; 12 repeats 11, 13 nothing.
+    held = row(10, [10, 11, 12, 13], [0.9, 0.88, 0.84, 0.5], [-1, -2, -3, -4], [-1, -2, -3, -4])
+    held["twins"] = [10, 11, 11, 13]
+    label(candidates=written(tmp_path / "judged", [held]), positives=2, out=tmp_path / "out")
+    assert chosen(tmp_path / "out") == [[10, 13], [11, 13]]
+    label(candidates=tmp_path / "judged", out=tmp_path / "one")
+    assert chosen(tmp_path / "one") == [[10, 12, 13]]  # 12 is no copy of the only positive
+
+
+def test_what_nobody_judged_is_not_what_the_judges_put_last(tmp_path: Path) -> None:
+    """Harm: below the judge's depth nobody looked, and the nearest of those pass for the judges' last or next."""
+    said = [-1, -3, -2, NAN, NAN]
+    made = written(tmp_path / "judged", [row(10, [10, 11, 12, 13, 14], [0.9, 0.89, 0.88, 0.87, 0.5], said, said)])
+    label(candidates=made, rule="naive", choice="last", negatives=3, out=tmp_path / "last")
+    assert chosen(tmp_path / "last") == [[10, 11, 12]]
+    label(candidates=made, positives=5, out=tmp_path / "several")
+    assert chosen(tmp_path / "several") == [[10, 14], [12, 14], [11, 14]]  # 13 lies over the ceiling, too
+
+
+def test_where_nothing_is_left_to_filter_no_rule_is_blamed(tmp_path: Path) -> None:
+    """Harm: with the positive as the only candidate, a warning says that the ceiling filters next to everything."""
+    alone = [row(10, [10], [0.9]), row(20, [20], [0.8])]
+    facts = label(candidates=written(tmp_path / "mined", alone), out=tmp_path / "out")
+    assert "warning" not in facts
+    assert facts["without_negatives"] == 2
