@@ -34,7 +34,8 @@ class Index:
     """Of runs of words, sorted, each once a benchmark, that of the first benchmark first."""
     owners: Int[np.ndarray, "runs"]
     """The text that a run is counted for, of its benchmark: of those that hold it the one with the fewest runs. So a
-    question is found that a passage of the benchmark quotes."""
+    question is found that a passage of the benchmark quotes; half of a passage may be missed whose runs shorter texts
+    hold too."""
     lengths: Int[np.ndarray, "owning"]
     """Runs of each text."""
     begins: Int[np.ndarray, "benchmarks"]
