@@ -12,6 +12,9 @@ from torch import Tensor
 from distill.interfaces import TokenRows, Tokens
 from distill.sampling import Sampler, permuted
 
+NAMED = 8
+"""Rows of a table that a message names."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -47,6 +50,10 @@ class Batches(Protocol):
         """What step `step` reads."""
         ...
 
+    def named(self, step: int) -> str:
+        """The rows that step `step` reads, for a message."""
+        ...
+
     @property
     def rows(self) -> int:
         """Rows in an epoch."""
@@ -54,10 +61,45 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the rows of several tables came from, to name them."""
+
+    names: Sequence[str]
+    """Of the tables."""
+    table: Int[np.ndarray, "rows"]
+    """Which table each row is of."""
+    row: Int[np.ndarray, "rows"]
+    """Its row there."""
+
+    def named(self, rows: Int[np.ndarray, "chosen"]) -> str:
+        """Some rows in words: the first few of each table, and how many others there are."""
+        told = []
+        for number in np.unique(self.table[rows]):
+            held = np.sort(self.row[rows][self.table[rows] == number]).tolist()
+            more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
+            told.append(f"rows {', '.join(map(str, held[:NAMED]))}{more} of {self.names[number]}")
+        return "; ".join(told)
+
+
+@runtime_checkable
+class Matrix(Protocol):
+    """Rows of numbers that need not be in memory: an array, or the parts of a table (`tables.Stacked`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and width."""
+        ...
+
+    def __getitem__(self, rows: Int[np.ndarray, "chosen"], /) -> Float[np.ndarray, "chosen dim"]:
+        """Some rows."""
+        ...
+
+
+@dataclass(frozen=True)
 class Lookup:
     """A teacher's vectors by a number of our own, gathered from memory-mapped tables when asked for."""
 
-    tables: Sequence[Float[np.ndarray, "_ teacher_dim"]]
+    tables: Sequence[Matrix]
     table: Int[np.ndarray, "numbers"]
     """Which table each number's vector is in; -1 for none."""
     row: Int[np.ndarray, "numbers"]
@@ -78,10 +120,12 @@ class TextBatches:
 
     tokens: Sequence[TokenRows]
     """One for each table of texts."""
-    targets: Sequence[Float[np.ndarray, "_ teacher_dim"]]
+    targets: Sequence[Matrix]
     """The teacher's vectors of each, memory-mapped."""
     size: int
     seed: int
+    names: Sequence[str] = ()
+    """What to call each table in a message."""
 
     @property
     def rows(self) -> int:
@@ -90,14 +134,25 @@ class TextBatches:
 
     def batch(self, step: int) -> Batch:
         """Texts of one table only, so that lengths are alike; tables take turns by their size."""
+        table, rows = self._drawn(step)
+        targets = torch.from_numpy(self.targets[table][rows].astype(np.float32))
+        return Batch(self.tokens[table].take(rows), targets)
+
+    def named(self, step: int) -> str:
+        """The rows that step `step` reads, for a message."""
+        table, rows = self._drawn(step)
+        name = self.names[table] if self.names else f"table {table}"
+        return Places([name], np.zeros(len(rows), np.int64), rows).named(np.arange(len(rows)))
+
+    def _drawn(self, step: int) -> tuple[int, Int[np.ndarray, "size"]]:
+        """The table of a step, and its rows there."""
         sizes = [max(1, len(tokens) // self.size) for tokens in self.tokens]
         epoch, at = divmod(step, sum(sizes))
         turn = np.random.default_rng((self.seed, epoch)).permutation(np.repeat(np.arange(len(sizes)), sizes))
         table = int(turn[at])
         before = int((turn[:at] == table).sum())
         rows = permuted(len(self.tokens[table]), self.size, self.seed + table, epoch * sizes[table] + before)
-        targets = torch.from_numpy(self.targets[table][np.sort(rows)].astype(np.float32))
-        return Batch(self.tokens[table].take(np.sort(rows)), targets)
+        return table, np.sort(rows)
 
 
 @dataclass(frozen=True)
@@ -128,6 +183,8 @@ class ExampleBatches:
     """Of each example."""
     passage_targets: Lookup | None = None
     """Of each distinct passage."""
+    places: Places | None = None
+    """Where each example came from."""
 
     @property
     def rows(self) -> int:
@@ -156,6 +213,12 @@ class ExampleBatches:
             rivals=torch.from_numpy(rivals),
             scores=scores,
         )
+
+    def named(self, step: int) -> str:
+        """The examples that step `step` reads, for a message."""
+        every = np.arange(self.rows)
+        places = self.places or Places(["the examples"], np.zeros_like(every), every)
+        return places.named(self.sampler.batch(step))
 
     def score_lists(
         self, limit: int = 10_000

@@ -31,6 +31,8 @@ class Listing:
     """Row of the queries table."""
     artifact: Int[np.ndarray, "examples"]
     """Which artifact the example came from."""
+    row: Int[np.ndarray, "examples"]
+    """Its row there."""
     mixed: Int[np.ndarray, "examples"]
     """Equal for examples of one task of one artifact, which are mixed with others by their share."""
     passage_row: Int[np.ndarray, "distinct"]
@@ -110,6 +112,7 @@ def read(
         same=np.where(marks > 0, len(rows) + marks, _asked(chosen)),
         origin=table["origin"].to_numpy()[rows],
         artifact=source[rows],
+        row=rows - np.cumsum([0, *(len(part) for part in held)])[source[rows]],
         mixed=np.unique(source[rows] * (len(task_names) + 1) + numbers, return_inverse=True)[1],
         passage_row=distinct % passages,
         passage_task=[task_names[number - 1] for number in task_of],

@@ -6,6 +6,8 @@ Arrow files, memory-mapped: rows are read in random order without copying. A row
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jaxtyping import Int, Num
 
 from distill import artifact, files
 from distill.errors import Refused
@@ -270,9 +273,41 @@ def scale(table: pa.Table, column: str) -> dict[str, str]:
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A fixed-size list column as an array (rows, width); no copy when the table is one part."""
+    parts = mapped(column).parts
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Arrays of one width, one below the other: memory-mapped parts of which rows are read when they are asked for."""
+
+    parts: Sequence[Num[np.ndarray, "_ width"]]
+
+    @cached_property
+    def starts(self) -> Int[np.ndarray, "parts_and_one"]:
+        """Where each part starts; one more at the end."""
+        return np.cumsum([0, *(len(part) for part in self.parts)])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and width."""
+        return int(self.starts[-1]), int(self.parts[0].shape[1])
+
+    def __getitem__(self, rows: Int[np.ndarray, "chosen"]) -> Num[np.ndarray, "chosen width"]:
+        """Some rows, copied."""
+        found = np.empty((len(rows), self.shape[1]), self.parts[0].dtype)
+        part = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(part):
+            here = part == number
+            found[here] = self.parts[number][rows[here] - self.starts[number]]
+        return found
+
+
+def mapped(column: pa.ChunkedArray) -> Stacked:
+    """A fixed-size list column as it lies in its parts: nothing is read before it is asked for."""
     width = column.type.list_size
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width) for chunk in column.chunks if len(chunk)]
-    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    return Stacked([chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width) for chunk in chunks])
 
 
 def texts(column: pa.ChunkedArray) -> list[str]:

@@ -100,8 +100,8 @@ def _worker(model: Model, source: Path, name: str, part_rows: int, runtime: Runt
 def _facts(out: Path) -> dict[str, object]:
     import numpy as np
 
-    vectors = tables.matrix(tables.opened(out / "vectors")["vector"])
-    drawn = np.random.default_rng(0).integers(len(vectors), size=(2, 2000))
+    vectors = tables.mapped(tables.opened(out / "vectors")["vector"])
+    drawn = np.random.default_rng(0).integers(vectors.shape[0], size=(2, 2000))
     one, other = (vectors[side].astype(np.float32) for side in drawn)
     different = drawn[0] != drawn[1]
     cosines = (one * other).sum(1)[different]

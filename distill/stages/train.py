@@ -297,6 +297,16 @@ def _pieces(texts: list[str], tasks: list[str]) -> Iterator["Texts"]:
         yield texts[start : start + CHUNK], tasks[start : start + CHUNK]
 
 
+def _all_texts(held: "pa.Table") -> Iterator["Texts"]:
+    """The texts of a table of passages, or of queries with their tasks."""
+    for start in range(0, len(held), CHUNK):
+        part = held.slice(start, CHUNK)
+        if "text" in part.column_names:
+            yield tables.passage_texts(part), None
+        else:
+            yield tables.texts(part["query"]), tables.texts(part["task"])
+
+
 def _listed_texts(corpus: "pa.Table", rows: "Listing") -> Iterator["Texts"]:
     """The distinct passages: bare ones first, then those that are read as queries."""
     for start in range(0, rows.bare, CHUNK):
@@ -341,12 +351,12 @@ def _embedded(vectors: tuple[Path, ...], wanted: set[str]) -> dict[str, Path]:
     return found
 
 
-def _open(vectors: Path) -> "np.ndarray":
-    return tables.matrix(tables.read(vectors, "vectors")["vector"])
+def _open(vectors: Path) -> tables.Stacked:
+    return tables.mapped(tables.read(vectors, "vectors")["vector"])
 
 
 def _dim(vectors: tuple[Path, ...]) -> int:
-    return int(_open(vectors[0]).shape[1])
+    return _open(vectors[0]).shape[1]
 
 
 def _passage_targets(vectors: Path | None, rows: "Listing") -> "Lookup | None":
@@ -392,14 +402,6 @@ def _texts(
         found = embedded.get(_name(table, folder))
         if found is None:
             raise Refused(f"train: none of `vectors` embeds the {table} of {folder}. Add the embed step that does.")
-        held = tables.read(folder, table)
-        texts = tables.passage_texts(held) if table == "passages" else tables.texts(held["query"])
-        tasks = None if table == "passages" else tables.texts(held["task"])
-        pieces = (
-            _pieces(texts, tasks)
-            if tasks is not None
-            else ((texts[i : i + CHUNK], None) for i in range(0, len(texts), CHUNK))
-        )
-        tokens.append(tokenized(out / "tokens" / f"{table}_{number}", embedder, pieces))
+        tokens.append(tokenized(out / "tokens" / f"{table}_{number}", embedder, _all_texts(tables.read(folder, table))))
         targets.append(_open(found))
     return TextBatches(tokens, targets, schedule.queries, seed)

@@ -1,12 +1,15 @@
 """Batch k is a function of (seed, k); masks, lists and targets against plain loops."""
 
+import tracemalloc
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from distill import tables
 from distill.batches import Batch, ExampleBatches, Lookup, TextBatches
 from distill.interfaces import TokenRows, Tokens
 from distill.sampling import Sampler
@@ -299,3 +302,32 @@ def test_rivals_are_other_queries_with_another_answer() -> None:
                 alike = grouped or held.same[mine] == held.same[other] or answers[one] == answers[two]
                 assert bool(batch.rivals[one, two]) == bool(held.in_batch[mine] and not alike)
         assert batch.rivals.any()
+
+
+def test_vectors_in_parts_stay_on_disk(tmp_path: Path) -> None:
+    """Harm: a teacher's vectors, written in parts as `embed` writes them, are copied into memory before the first step:
+    eight gigabytes for a million texts of an LLM.
+    """
+    rows, dim = 1024, 128
+    held = np.random.default_rng(3).normal(size=(3 * rows + 5, dim)).astype(np.float16)
+    for part, start in enumerate(range(0, len(held), rows)):
+        written = {"vector": held[start : start + rows]}
+        tables.write(tmp_path / "vectors", tables.vectors(dim), written, part=part)
+    texts = numbered(len(held))
+    tracemalloc.start()  # numpy's own memory counts, mapped files do not
+    try:
+        taught = tables.mapped(tables.opened(tmp_path / "vectors")["vector"])
+        found = [TextBatches([texts], [taught], 64, 0).batch(step) for step in range(3)]
+        chosen = np.random.default_rng(4).permutation(len(held))[:100]
+        numbering = np.arange(len(held))
+        looked_up = Lookup([taught], np.where(numbering % 2, 0, -1), numbering[::-1])[chosen]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taught.shape == held.shape
+    assert peak < 0.6 * held.nbytes  # three batches in fp32, and row numbers
+    for batch in found:
+        assert batch.text_targets is not None
+        np.testing.assert_array_equal(batch.text_targets.numpy(), held[numbers(batch.texts)].astype(np.float32))
+    expected = np.where((chosen % 2 == 1)[:, None], held[::-1][chosen].astype(np.float32), np.nan)
+    np.testing.assert_array_equal(looked_up, expected)
