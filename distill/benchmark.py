@@ -103,6 +103,38 @@ def opened(passages: pa.Table, examples: pa.Table, name: str) -> Benchmark:
     return made
 
 
+def sample(passages: pa.Table, examples: pa.Table, name: str, asked: int, searched: int, seed: int) -> Benchmark:
+    """A part of a benchmark's retrieval that is quick to measure: easier than the whole, for less is searched.
+
+    Args:
+        passages: What may be found.
+        examples: What is asked.
+        name: What to call it in an error.
+        asked: Queries, drawn at random; all if there are fewer.
+        searched: Passages: those that are judged for the queries, and others drawn at random.
+        seed: Of both draws.
+
+    Raises:
+        Refused: There is no retrieval in it.
+    """
+    random = np.random.default_rng(seed)
+    kinds = np.asarray(examples["kind"].to_pylist(), dtype=object)
+    if not (kinds == "retrieval").any():
+        raise Refused(f"{name} holds no query to search passages with. Name an artifact with examples of retrieval.")
+    drawn = examples.take(np.sort(random.permutation(np.flatnonzero(kinds == "retrieval"))[:asked]))
+    lists = drawn["passages"].combine_chunks()
+    judged = np.unique(lists.flatten().to_numpy())
+    tables.check_rows(name, judged, len(passages))
+    others = random.permutation(np.setdiff1d(np.arange(len(passages)), judged))
+    held = np.sort(np.concatenate([judged, others[: max(0, searched - len(judged))]]))
+    numbers = pa.array(np.searchsorted(held, lists.flatten().to_numpy()))
+    starts = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())])
+    renumbered = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), numbers)
+    texts = {"title": [""] * len(held), "text": tables.passage_texts(passages, held)}
+    at = drawn.schema.get_field_index("passages")
+    return opened(pa.table(texts), drawn.set_column(at, "passages", renumbered), name)
+
+
 def _told_apart(texts: list[Asked], name: str, dropped: dict[str, int]) -> list[Asked]:
     """The texts that share their class with another."""
     kept: list[Asked] = []

@@ -73,6 +73,8 @@ FIGURES = {
     "teacher_entropy": "entropy of those shares, in nats; 0: one passage takes all",
     "skipped_steps": "steps left out, since their gradient was no number",
     "last": "measure at the last step",
+    "dev": "nDCG@10 on a part of the benchmark that chose the weights: before training, the best, at which step; "
+    "where training ended early, the step",
     "models": "how many were averaged, or evaluated",
     "apart": "how far the averaged models lie from their mean in what they save, as a share of its length",
     # export

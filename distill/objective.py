@@ -85,3 +85,11 @@ class Schedule:
     """Largest norm of a gradient."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic: bf16 autocast where the processor computes in it, or fp32."""
+    dev_steps: int = 100
+    """Steps between two looks at `dev`."""
+    dev_queries: int = 200
+    """Queries of `dev` that are asked at a look, drawn at random."""
+    dev_passages: int = 2000
+    """Passages that they search: those that are judged for them, and others drawn at random."""
+    patience: int = 0
+    """Looks at `dev` in a row that may be no better than the best before training ends. 0: it goes on to the end."""

@@ -30,6 +30,11 @@ class Runtime:
     chunk: int | None = None
     """In training, texts whose activations are held at once; the others' are computed again in the backward pass, so
     that memory does not grow with the batch (GradCache, arXiv 2101.06983). None holds all."""
+    chunk_tokens: int | None = None
+    """The same in tokens, padding included, so that memory does not grow with the length of texts either. Give one."""
+    compiles: bool = False
+    """Whether training compiles the model (`torch.compile`): a minute or more at first, worth it in long trainings on
+    a GPU. Needs a C++ compiler."""
     batch_tokens: int = 4096
     """Tokens, padding included, that a model reads at once when it does not train."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -109,7 +109,18 @@ def _train(plan: Plan, step: Step) -> Work:
     runtime = settings["runtime"]
     again = weights.forward if isinstance(runtime, Runtime) and runtime.recompute else 0.0
     operations = {"train": (weights.training + again) * tokens}
+    if settings["dev"] is not None:
+        operations["embed"] = weights.forward * _looked_at(plan, step, asked, length)
     return Work(rows, tokens, size, 1 + _tokenizing(distinct), operations, weights.width)
+
+
+def _looked_at(plan: Plan, step: Step, asked: float, length: int) -> float:
+    """Tokens read at all looks at `dev`: before the first step, every so many steps, and after the last."""
+    schedule, dev = step.settings["schedule"], step.settings["dev"]
+    searched = plan.texts(dev, "passages")
+    queries = min(schedule.dev_queries, plan.texts(dev, "examples").rows)
+    each = queries * asked + min(schedule.dev_passages, searched.rows) * searched.mean(length)
+    return (1 + -(-schedule.steps // schedule.dev_steps)) * each
 
 
 def _generate(plan: Plan, step: Step) -> Work:

@@ -17,16 +17,17 @@ from distill import console
 from distill.batches import Batches
 from distill.errors import Refused, near
 from distill.fit import together
-from distill.fit.callbacks import Curve, Curves, Guard, Resume
+from distill.fit.callbacks import Checkpoint, Curve, Curves, Guard, RandomStates
 from distill.fit.checkpoint import AtomicCheckpointIO
-from distill.fit.data import Loader
+from distill.fit.data import Data
+from distill.fit.dev import MEASURE, Best, Dev
 from distill.fit.module import Training
 from distill.fit.projector import solved
 from distill.interfaces import Embedder
 from distill.objective import Objective, Schedule
 from distill.runtime import JOINS, Runtime, computes_bf16
 
-__all__ = ["Curve", "Loader", "Training", "fit"]
+__all__ = ["MEASURE", "Curve", "Data", "Dev", "Guard", "RandomStates", "Training", "fit"]
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -42,6 +43,7 @@ def fit(
     teacher_dim: int | None = None,
     seed: int = 0,
     runtime: Runtime = Runtime(),
+    dev: Dev | None = None,
 ) -> tuple[Curve, int]:
     """Train an embedder in place, from its start or from the checkpoint in `folder`.
 
@@ -55,6 +57,7 @@ def fit(
         teacher_dim: Width of the teacher's vectors, for regression.
         seed: Of dropout.
         runtime: Devices and strategy.
+        dev: What is measured every `schedule.dev_steps`; the weights that did best are kept.
 
     Returns:
         The value of each measure at each step, and how many steps were skipped as not finite.
@@ -67,19 +70,23 @@ def fit(
         projector = torch.nn.Linear(embedder.dim, teacher_dim) if resumes else solved(embedder, batches, teacher_dim)
     if runtime.recompute:
         _recompute(embedder)
-    training = Training(embedder, objective, schedule, projector, runtime.chunk)
-    loader = Loader(batches, schedule.steps)
-    with console.bar(name, schedule.steps) as bar:
-        curves, guard = Curves(bar), Guard()
+    training = Training(embedder, objective, schedule, projector, runtime.chunk, runtime.chunk_tokens)
+    data = Data(batches, schedule.steps)
+    with console.bar(name, schedule.steps) as bar, _compiled(embedder, runtime):
+        curves, guard = Curves(bar), Guard(batches)
+        best = Best(dev, schedule, runtime, curves) if dev else None
         # The checkpoint comes last: it holds what the others noted of its step.
-        callbacks = [curves, guard, Resume(loader, checkpoint, CHECKPOINT_SECONDS)]
+        watching = [curves, guard, best, RandomStates(), Checkpoint(checkpoint, CHECKPOINT_SECONDS)]
+        callbacks: list[lightning.Callback] = [callback for callback in watching if callback]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             with together.called(folder, JOINS), _explained(runtime):
                 trainer = _trainer(schedule, folder, runtime, callbacks)
                 # Lightning leaves modes as they are, and a loaded embedder is in evaluation mode.
-                trainer.fit(training.train(), loader, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+                trainer.fit(training.train(), data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    if best:
+        best.restore(training)
     embedder.eval()
     return curves.curve, guard.skipped
 
@@ -92,6 +99,21 @@ def _explained(runtime: Runtime) -> Iterator[None]:
     except MisconfigurationException as error:
         reason = " ".join(str(error).split())
         raise Refused(f"runtime: {runtime.devices} devices by {runtime.strategy}: {reason:.300}") from error
+
+
+@contextmanager
+def _compiled(embedder: Embedder, runtime: Runtime) -> Iterator[None]:
+    """Its backbones compiled while it trains, for lengths of any size; the same module otherwise, names and all."""
+    backbones = [held for held in embedder.modules() if isinstance(held, PreTrainedModel)] if runtime.compiles else []
+    if runtime.compiles and not backbones:
+        raise Refused("runtime.compiles: this model has no transformer that could be compiled. Say false.")
+    for held in backbones:
+        held.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        for held in backbones:
+            held._compiled_call_impl = None
 
 
 def _recompute(embedder: Embedder) -> None:

@@ -1,4 +1,4 @@
-"""What watches over a training: random states, curves, guards, and the checkpoint in time."""
+"""What watches over a training: random states, the checkpoint in time, curves, guards."""
 
 import math
 import random
@@ -13,32 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill import console
+from distill.batches import Batches
 from distill.console import Bar
 from distill.errors import Refused
-from distill.fit.data import Loader
 
 Curve = list[tuple[int, str, float]]
+
+ALIKE = 0.999
+"""Mean cosine of two vectors of a batch above which a model tells its texts no longer apart."""
+
+TOLD = 3
+"""Steps left out that are named one by one; the others are counted."""
 
 CURE = "Lower schedule.learning_rate, or raise objective.temperature."
 
 
-class Resume(lightning.Callback):
-    """Saves what an exact resume needs beyond the weights: random states, and the batches used.
+class RandomStates(lightning.Callback):
+    """Saves in every checkpoint the random states that dropout draws from, which Lightning leaves out."""
 
-    Args:
-        loader: Whose count follows the trainer's.
-        file: The checkpoint.
-        seconds: Between two checkpoints.
-    """
-
-    def __init__(self, loader: Loader, file: Path, seconds: float) -> None:
-        self._loader, self._file, self._seconds = loader, file, seconds
-        self._saved = time.monotonic()
+    def __init__(self) -> None:
         self._states: dict[str, Any] | None = None
-        self._stop = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Random states as tensors and plain values, so that the checkpoint loads with `weights_only`."""
+        """As tensors and plain values, so that the checkpoint loads with `weights_only`."""
         numpy = np.random.get_state(legacy=True)  # noqa: NPY002 a library may draw from it
         assert isinstance(numpy, tuple)
         python = random.getstate()
@@ -53,6 +51,34 @@ class Resume(lightning.Callback):
         """Kept until the first batch: what happens before it may draw numbers."""
         self._states = state_dict
 
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Restore them before the first batch after loading."""
+        if self._states is None:
+            return
+        held, self._states = self._states, None
+        torch.set_rng_state(held["torch"])
+        if held["cuda"]:
+            torch.cuda.set_rng_state_all(held["cuda"])
+        name, keys, *rest = held["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), int(rest[0]), int(rest[1]), rest[2]))  # noqa: NPY002
+        random.setstate((held["python"][0], tuple(held["python"][1]), held["python"][2]))
+
+
+class Checkpoint(lightning.Callback):
+    """Saves a checkpoint every so often, and when the process is told to stop.
+
+    Args:
+        file: The checkpoint; the next one replaces it.
+        seconds: Between two.
+    """
+
+    def __init__(self, file: Path, seconds: float) -> None:
+        self._file, self._seconds = file, seconds
+        self._saved = time.monotonic()
+        self._stop = False
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """On SIGTERM finish the step and save; a second one leaves at once."""
 
@@ -65,20 +91,6 @@ class Resume(lightning.Callback):
         except ValueError:  # not the main thread: its owner handles signals
             return
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, batch_idx: int
-    ) -> None:
-        """Restore the random states before the first batch after loading."""
-        if self._states is None:
-            return
-        held, self._states = self._states, None
-        torch.set_rng_state(held["torch"])
-        if held["cuda"]:
-            torch.cuda.set_rng_state_all(held["cuda"])
-        name, keys, *rest = held["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), int(rest[0]), int(rest[1]), rest[2]))  # noqa: NPY002
-        random.setstate((held["python"][0], tuple(held["python"][1]), held["python"][2]))
-
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
@@ -87,8 +99,7 @@ class Resume(lightning.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Count the batch; save when it is time."""
-        self._loader.used = trainer.global_step
+        """Save when it is time."""
         # All processes save together, and stop together when one is told to.
         agreed = trainer.strategy.reduce_boolean_decision
         stop = agreed(self._stop, all=False)
@@ -114,6 +125,12 @@ class Curves(lightning.Callback):
         """The curves up to the checkpoint."""
         self.curve = [(int(step), str(measure), float(value)) for step, measure, value in state_dict["curve"]]
 
+    def note(self, trainer: lightning.Trainer, measure: str, value: float) -> None:
+        """Keep what was measured after a step, beside what the step logged itself."""
+        self.curve.append((trainer.global_step, measure, value))
+        for logger in trainer.loggers:
+            logger.log_metrics({measure: value}, trainer.global_step)
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the steps that were done before."""
         if trainer.global_step:
@@ -135,24 +152,27 @@ class Curves(lightning.Callback):
 
 
 class Guard(lightning.Callback):
-    """Skips a step whose gradient is not finite, and stops when that goes on.
+    """Skips a step whose gradient is not finite, stops when that goes on, and when all texts are given one vector.
 
     Args:
+        batches: Name the rows of a step.
         patience: Steps in a row that may be skipped.
+        alike: Steps in a row at which all vectors of a batch may lie together (`ALIKE`).
     """
 
-    def __init__(self, patience: int = 5) -> None:
+    def __init__(self, batches: Batches, patience: int = 5, alike: int = 50) -> None:
         self.skipped = 0
-        self._row = 0
-        self._patience = patience
+        self._row = self._alike_row = 0
+        self._batches, self._patience, self._alike = batches, patience, alike
 
     def state_dict(self) -> dict[str, int]:
         """The counts."""
-        return {"skipped": self.skipped, "row": self._row}
+        return {"skipped": self.skipped, "row": self._row, "alike": self._alike_row}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """The counts up to the checkpoint."""
         self.skipped, self._row = state_dict["skipped"], state_dict["row"]
+        self._alike_row = state_dict["alike"]
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
@@ -163,13 +183,35 @@ class Guard(lightning.Callback):
             self._row = 0
             return
         self.skipped, self._row = self.skipped + 1, self._row + 1
+        step = self._named(trainer.global_step)
         if self._row > self._patience:
-            raise Refused(
-                f"the gradient was not finite at {self._row} steps in a row, the last at step {trainer.global_step}. "
-                + CURE
-            )
+            raise Refused(f"the gradient was not finite at {self._row} steps in a row, the last at {step}. " + CURE)
+        if self.skipped <= TOLD and trainer.is_global_zero:
+            console.say(f"the gradient is not finite, and left out, at {step}", "yellow")
         for parameter in trained:
             parameter.grad = None  # a gradient of zero would still be a step, by momentum
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Refuse to go on with a model that tells no text from another."""
+        cosine = getattr(pl_module, "mean_cosine", None)
+        self._alike_row = self._alike_row + 1 if cosine is not None and cosine > ALIKE else 0
+        if self._alike_row >= self._alike:
+            raise Refused(
+                f"all vectors of a batch were nearly one at {self._alike_row} steps in a row (mean cosine of two "
+                f"{cosine:.4f}), the last at {self._named(trainer.global_step - 1)}. Lower schedule.learning_rate, "
+                "give objective.spread a weight, or look at the texts: are they all alike?"
+            )
+
+    def _named(self, step: int) -> str:
+        """A step, counted from 1 as in curves, with what it read."""
+        return f"step {step + 1} ({self._batches.named(step)})"
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Refuse a training that was too short to be stopped above, and never took a step."""

@@ -1,17 +1,18 @@
 """The LightningModule: one forward pass over a batch, a weighted sum of losses."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from distill import losses
+from distill import encode, losses
 from distill.batches import Batch
 from distill.errors import Refused
 from distill.fit import together
@@ -41,7 +42,11 @@ class Training(lightning.LightningModule):
         projector: From the student's space to the teacher's, when the objective has regression. The student is
             projected up, never the teacher down, which collapses (jina-v5, arXiv 2602.15547).
         chunk: Texts whose activations are held at once; all if None.
+        chunk_tokens: The same in tokens, padding included.
     """
+
+    mean_cosine: float | None = None
+    """Of two vectors of the last batch, of queries or texts, whichever lie farther apart: near 1, all are one."""
 
     def __init__(
         self,
@@ -50,9 +55,10 @@ class Training(lightning.LightningModule):
         schedule: Schedule,
         projector: nn.Linear | None = None,
         chunk: int | None = None,
+        chunk_tokens: int | None = None,
     ) -> None:
         super().__init__()
-        self._chunk = chunk
+        self._chunk, self._chunk_tokens = chunk, chunk_tokens
         self.log_temperature = None
         if objective.learn_temperature:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(objective.temperature)))
@@ -64,6 +70,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The weighted sum of the losses; each part is logged by itself."""
+        self.mean_cosine = None
         parts = self.parts(batch)
         total = self.total(parts)
         measures = {"loss": total, **parts} if len(parts.keys() - set(MEASURES)) > 1 else parts
@@ -159,6 +166,14 @@ class Training(lightning.LightningModule):
         return self.log_temperature.exp()
 
     def _vectors(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
+        """Vectors of all texts of a batch; how far apart they lie is noted."""
+        made = self._gathered(tokens)
+        if len(made) > 1:
+            cosine = float(_mean_cosine(made.detach()))
+            self.mean_cosine = cosine if self.mean_cosine is None else min(self.mean_cosine, cosine)
+        return made
+
+    def _gathered(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
         """Vectors of all texts of a batch; of several processes each embeds its share.
 
         Each then has the loss of the whole batch. What comes back through `all_gather` is the sum over the
@@ -179,14 +194,21 @@ class Training(lightning.LightningModule):
         With a chunk, a group's activations are dropped, and computed again, with the same dropout, when its gradient
         has arrived: cached gradients (arXiv 2101.06983), whatever the losses are.
         """
-        texts = len(tokens.ids)
-        count = -(-texts // self._chunk) if self._chunk else min(GROUPS, max(1, texts // LEAST))
-        groups = tokens.attend.sum(1).argsort(stable=True).chunk(count)
+        groups = self._groups(tokens.attend.sum(1))
         made = torch.cat([self._group(tokens.take(rows)) for rows in groups])
         return made[torch.cat(groups).argsort()]
 
+    def _groups(self, lengths: Int[Tensor, "texts"]) -> list[Int[Tensor, "_"]]:
+        """Texts that are read together: so many, or so many tokens, padding included."""
+        if self._chunk_tokens:
+            budgeted = encode.batches(lengths.cpu().numpy(), self._chunk_tokens)
+            return [torch.from_numpy(rows).to(lengths.device) for rows in budgeted]
+        count = -(-len(lengths) // self._chunk) if self._chunk else min(GROUPS, max(1, len(lengths) // LEAST))
+        return list(lengths.argsort(stable=True).chunk(count))
+
     def _group(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
-        made = checkpoint(self.embedder, tokens, use_reentrant=False) if self._chunk else self.embedder(tokens)
+        held_twice = self._chunk or self._chunk_tokens
+        made = checkpoint(self.embedder, tokens, use_reentrant=False) if held_twice else self.embedder(tokens)
         assert isinstance(made, Tensor)
         return made
 
@@ -213,13 +235,35 @@ class Training(lightning.LightningModule):
             {"params": [p for p in trained if p.ndim <= 1 and p is not own], "weight_decay": 0.0},
             *([{"params": [own], "weight_decay": 0.0, "lr": TEMPERATURE_RATE}] if own is not None else []),
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate)
+        optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate, fused=self._fuses(trained))
         steps = self.schedule.steps
         warmup = max(1, min(self.schedule.warmup, steps // 10))
         rate = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def _fuses(self, trained: Sequence[nn.Parameter]) -> bool:
+        """Whether a step may be one pass over the weights: with whole gradients, in the scale of the loss."""
+        if self._trainer and not (
+            isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+            and getattr(self.trainer.precision_plugin, "scaler", None) is None
+        ):
+            return False
+        return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning clips, which refuses a fused optimizer where a scaler might be, and none is here (`_fuses`)."""
+        if optimizer.defaults.get("fused") and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the frozen base out: it is loaded from where it came."""
@@ -229,6 +273,12 @@ class Training(lightning.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Lightning does not look into our dataclass."""
         return batch.to(device)
+
+
+def _mean_cosine(vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, ""]:
+    """The mean cosine of two different ones of some unit vectors."""
+    count = len(vectors)
+    return (vectors.sum(0).square().sum() - count) / (count * (count - 1))
 
 
 def _cut(vectors: Float[Tensor, "texts dim"], width: int) -> Float[Tensor, "texts width"]:

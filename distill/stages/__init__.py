@@ -31,8 +31,12 @@ AT_LEAST = {
     **dict.fromkeys((f"objective.{name}" for name in LOSSES), 0),
     **dict.fromkeys(("objective.margin", "objective.hardness"), 0),
     **dict.fromkeys(("gates.difference", "gates.cosine_mean", "gates.cosine_min"), 0),
-    **dict.fromkeys(("runtime.batch_tokens", "runtime.chunk", "runtime.devices", "runtime.nodes"), 1),
-    **dict.fromkeys(("schedule.queries", "schedule.steps"), 1),
+    **dict.fromkeys(
+        ("runtime.batch_tokens", "runtime.chunk", "runtime.chunk_tokens", "runtime.devices", "runtime.nodes"), 1
+    ),
+    **dict.fromkeys(("schedule.queries", "schedule.steps", "schedule.dev_queries", "schedule.dev_steps"), 1),
+    **dict.fromkeys(("schedule.dev_passages",), 1),
+    **dict.fromkeys(("schedule.patience",), 0),
     **dict.fromkeys(
         ("schedule.balance", "schedule.clip", "schedule.negatives", "schedule.warmup", "schedule.weight_decay"), 0
     ),

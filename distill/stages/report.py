@@ -140,7 +140,10 @@ def _training(made: Sequence[_Made]) -> list[Block]:
             drawn.append((each.folder.name, charts.curves(f"Losses of {each.folder.name} by step", panels)))
     return (
         [
-            Text("By step: each part of the loss, unweighted, and the share of queries whose positive comes first."),
+            Text(
+                "By step: each part of the loss, unweighted, the share of queries whose positive comes first, and "
+                "nDCG@10 on a part of `dev`, where there is one."
+            ),
             Figures(drawn),
         ]
         if drawn

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from distill import artifact, tables
+from distill import artifact, console, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
@@ -16,14 +16,15 @@ from distill.runtime import Runtime, joins
 from distill.stages import stage
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from distill.batches import ExampleBatches, Lookup, TextBatches
+    from distill.fit import Curve, Dev
     from distill.interfaces import Embedder
     from distill.listing import Listing
     from distill.tokens import Texts
 
+DEV = ("dev_steps", "dev_queries", "dev_passages", "patience")  # what schedule says of `dev`
 CHUNK = 20_000  # texts tokenised at once: bounds memory, whatever the size of the corpus
 
 
@@ -34,6 +35,8 @@ def _check(
     kinds: tuple[str, ...],
     objective: Objective,
     schedule: Schedule,
+    dev: Path | None,
+    runtime: Runtime,
 ) -> None:
     """Refuse a call in which something is missing, or would do nothing without a word."""
     if not examples and not vectors:
@@ -65,6 +68,11 @@ def _check(
         raise Refused("objective.widths are of losses beside `regression`, and there are none. Leave them out.")
     if len(set(objective.widths)) < len(objective.widths) or any(width < 1 for width in objective.widths):
         raise Refused(f"objective.widths: {list(objective.widths)}; needed: widths of 1 or more, each once.")
+    idle = [name for name in DEV if getattr(schedule, name) != getattr(Schedule, name)] if dev is None else []
+    if idle:
+        raise Refused(f"schedule.{idle[0]} is of `dev`, and there is none. Name a benchmark in `dev`, or leave it out.")
+    if runtime.chunk and runtime.chunk_tokens:
+        raise Refused("runtime.chunk counts texts and runtime.chunk_tokens tokens of the same. Give one.")
     if examples and queries:
         raise Refused("queries are those of the examples here. Leave `queries` out, or `examples`.")
     if kinds and not examples:
@@ -74,7 +82,7 @@ def _check(
             raise Refused(f"{name}: one artifact stands there twice. Name each once.")
 
 
-@stage(version=2, resumes=True, check=_check, warns=True)
+@stage(version=2, resumes=True, check=_check, compared=("dev",), warns=True)
 def train(
     *,
     model: Model,
@@ -85,6 +93,7 @@ def train(
     kinds: tuple[Literal["retrieval", "classification", "clustering", "sts"], ...] = (),
     objective: Objective = Objective(),
     schedule: Schedule = Schedule(),
+    dev: Path | None = None,
     seed: int = 0,
     runtime: Runtime = Runtime(),
     out: Path,
@@ -94,6 +103,7 @@ def train(
     With `examples`: contrastive and KL on queries and their lists. Without: regression on `vectors`,
     where row i of a vectors table belongs to row i of `passages` or of one of `queries`.
     A step that goes on from another's model takes its weights and starts a fresh optimizer.
+    With `dev`: nDCG@10 on a part of a benchmark every so many steps, and the weights that did best there are kept.
 
     Args:
         model: The step whose model is trained further, or a class to start from.
@@ -103,38 +113,28 @@ def train(
         vectors: A teacher's vectors of the passages and of the queries, in any order.
         kinds: Kinds of example that are used; all if empty.
         objective: The losses and their weights.
-        schedule: Steps, size, rate.
-        seed: Of order, dropout and projector.
+        schedule: Steps, size, rate; how often `dev` is looked at.
+        dev: Artifact with passages, and examples of retrieval. What is reported in the end needs another benchmark:
+            the weights were chosen by this one.
+        seed: Of order, dropout and projector, and of what is drawn from `dev`.
         runtime: Devices and strategy.
         out: The artifact.
 
     Returns:
-        Examples used and dropped, or texts; steps skipped; an automatic temperature; the last step's measures.
+        Examples used and dropped, or texts; steps skipped; an automatic temperature; the last step's measures; what
+        was best on `dev`.
 
     Raises:
         Refused: There is nothing to minimise, or something that is named would do nothing.
     """
     from distill import fit, models
-    from distill.batches import ExampleBatches, TextBatches
 
-    teachers = sorted({str(artifact.facts(folder).get("model")) for folder in vectors})
-    if len(teachers) > 1:
-        raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
     embedder = models.embedder(model)
-    if wrong := [width for width in objective.widths if width >= embedder.dim]:
-        raise Refused(
-            f"train: objective.widths: {wrong[0]}; needed: from 1 to {embedder.dim - 1}, for the model's is whole."
-        )
-    batches: ExampleBatches | TextBatches
-    if examples:
-        listed, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, out)
-        objective = replace(objective, teacher_temperature=_temperature(objective, listed, told))
-        batches = listed
-    else:
-        batches = _texts(embedder, passages, queries, vectors, schedule, seed, out)
-        without: dict[str, Any] = {name: 0.0 for name, needed in LOSSES.items() if needed in ("examples", "scores")}
-        objective = replace(objective, **without, learn_temperature=False)
-        told = {"texts": batches.rows}
+    batches, objective, told = prepared(
+        embedder, passages=passages, examples=examples, queries=queries, vectors=vectors, kinds=kinds,
+        objective=objective, schedule=schedule, seed=seed, cache=out / "tokens",
+    )  # fmt: skip
+    looked_at = None if dev is None else _dev(embedder, dev, schedule, seed)
     dim = _dim(vectors) if objective.regression else None
     with _interruptible():
         curve, skipped = fit.fit(
@@ -147,6 +147,7 @@ def train(
             teacher_dim=dim,
             seed=seed,
             runtime=runtime,
+            dev=looked_at,
         )
     if joins(out):  # the process that started this one writes the artifact
         return {}
@@ -154,7 +155,81 @@ def train(
     step, measure, value = zip(*curve, strict=True)
     tables.write(out / "curves", tables.CURVES, {"step": step, "measure": measure, "value": value})
     last = {name: round(amount, 5) for at, name, amount in curve if at == step[-1]}
+    if dev:
+        told["dev"] = _best(curve, schedule, out.name)
     return told | {"skipped_steps": skipped, "last": last, "refers": {"passages": artifact.fingerprint(passages)}}
+
+
+def prepared(
+    embedder: "Embedder",
+    *,
+    passages: Path,
+    examples: tuple[Path, ...] = (),
+    queries: tuple[Path, ...] = (),
+    vectors: tuple[Path, ...] = (),
+    kinds: tuple[str, ...] = (),
+    objective: Objective,
+    schedule: Schedule,
+    seed: int = 0,
+    cache: Path,
+) -> tuple["ExampleBatches | TextBatches", Objective, dict[str, object]]:
+    """What a training reads, for `train` and for a Trainer of one's own.
+
+    Args:
+        embedder: Its tokenizer reads the texts, once.
+        passages: As for `train`, and so are the others.
+        examples: Artifacts that hold examples.
+        queries: Artifacts whose queries have vectors.
+        vectors: A teacher's vectors.
+        kinds: Kinds of example that are used.
+        objective: The losses.
+        schedule: Size of a batch and what it is drawn from.
+        seed: Of the order.
+        cache: A folder for the token ids; of these texts and this tokenizer alone, for what is there is not read again.
+
+    Returns:
+        Batch k of the training; the objective with its temperatures found; what there is to tell.
+
+    Raises:
+        Refused: Something that is named would do nothing, or a loss has nothing to learn from.
+    """
+    teachers = sorted({str(artifact.facts(held).get("model")) for held in vectors})
+    if len(teachers) > 1:
+        raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
+    if wrong := [width for width in objective.widths if width >= embedder.dim]:
+        raise Refused(
+            f"train: objective.widths: {wrong[0]}; needed: from 1 to {embedder.dim - 1}, for the model's is whole."
+        )
+    if examples:
+        listed, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, cache)
+        return listed, replace(objective, teacher_temperature=_temperature(objective, listed, told)), told
+    batches = _texts(embedder, passages, queries, vectors, schedule, seed, cache)
+    without: dict[str, Any] = {name: 0.0 for name, needed in LOSSES.items() if needed in ("examples", "scores")}
+    return batches, replace(objective, **without, learn_temperature=False), {"texts": batches.rows}
+
+
+def _dev(embedder: "Embedder", dev: Path, schedule: Schedule, seed: int) -> "Dev":
+    """A part of a benchmark, tokenised."""
+    from distill import benchmark
+    from distill.fit import Dev
+
+    held = tables.read(dev, "passages"), tables.read(dev, "examples")
+    part = benchmark.sample(*held, str(dev), schedule.dev_queries, schedule.dev_passages, seed)
+    return Dev.of(part, embedder)
+
+
+def _best(curve: "Curve", schedule: Schedule, name: str) -> dict[str, object]:
+    """What was seen on `dev`; said, where the start was better than all that followed."""
+    from distill.fit import MEASURE
+
+    looks = [(value, step) for step, measure, value in curve if measure == MEASURE]
+    (start, _), *others = looks
+    best = max(value for value, _ in others)
+    if best < start:
+        console.say(f"{name}: nDCG@10 on dev fell from {start:.3f} to {best:.3f}: this training harms there.", "yellow")
+    step = next(step for value, step in others if value == best)
+    ended = looks[-1][1] if looks[-1][1] < schedule.steps else None
+    return {"start": round(start, 5), "best": round(best, 5), "step": step, "ended": ended}
 
 
 @contextmanager
@@ -192,10 +267,10 @@ def _examples(
     objective: Objective,
     schedule: Schedule,
     seed: int,
-    out: Path,
+    cache: Path,
 ) -> tuple["ExampleBatches", dict[str, object]]:
     from distill import listing
-    from distill.batches import ExampleBatches
+    from distill.batches import ExampleBatches, Places
     from distill.sampling import Sampler
     from distill.tokens import tokenized
 
@@ -229,8 +304,8 @@ def _examples(
             "train: vectors of the passages are for objective.regression, which has no weight. Leave them out."
         )
     batches = ExampleBatches(
-        queries=tokenized(out / "tokens" / "queries", embedder, _pieces(rows.query, rows.task)),
-        passages=tokenized(out / "tokens" / "passages", embedder, _listed_texts(corpus, rows)),
+        queries=tokenized(cache / "queries", embedder, _pieces(rows.query, rows.task)),
+        passages=tokenized(cache / "passages", embedder, _listed_texts(corpus, rows)),
         lists=rows.lists,
         starts=rows.starts,
         in_batch=rows.in_batch,
@@ -244,6 +319,7 @@ def _examples(
         scores=rows.scores,
         query_targets=targets[0] if objective.regression else None,
         passage_targets=targets[1],
+        places=Places([str(folder / "examples") for folder in examples], rows.artifact, rows.row),
     )
     return batches, {"examples": len(rows.query), "dropped": rows.dropped}
 
@@ -390,7 +466,7 @@ def _texts(
     vectors: tuple[Path, ...],
     schedule: Schedule,
     seed: int,
-    out: Path,
+    cache: Path,
 ) -> "TextBatches":
     from distill.batches import TextBatches
     from distill.tokens import tokenized
@@ -402,6 +478,6 @@ def _texts(
         found = embedded.get(_name(table, folder))
         if found is None:
             raise Refused(f"train: none of `vectors` embeds the {table} of {folder}. Add the embed step that does.")
-        tokens.append(tokenized(out / "tokens" / f"{table}_{number}", embedder, _all_texts(tables.read(folder, table))))
+        tokens.append(tokenized(cache / f"{table}_{number}", embedder, _all_texts(tables.read(folder, table))))
         targets.append(_open(found))
-    return TextBatches(tokens, targets, schedule.queries, seed)
+    return TextBatches(tokens, targets, schedule.queries, seed, [str(folder / table) for table, folder in named])

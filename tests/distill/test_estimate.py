@@ -93,6 +93,22 @@ def test_frozen_bases_train_cheaper_and_save_little() -> None:
     assert lora.trained < 0.07 * lora.parameters
 
 
+def test_looks_at_a_benchmark_are_reckoned() -> None:
+    """Harm: a training of an hour looks at its benchmark for three, and the plan says an hour."""
+    data = Path(__file__).parents[1] / "data" / "questions.jsonl"
+    source = f'{{class_path: distill.readers.JSONL, init_args: {{path: "{data}", kind: retrieval, task: find}}}}'
+    training = f"passages: corpus, examples: corpus, model: {MINILM}"
+    steps = f"  corpus:\n    ingest: {{sources: [{source}]}}\n"
+    for name, more in (("none", ""), ("few", ", dev_steps: 40"), ("many", ", dev_steps: 5")):
+        dev = ", dev: corpus" if more else ""
+        steps += f"  {name}:\n    train: {{{training}{dev}, schedule: {{steps: 100, queries: 8{more}}}}}\n"
+    costs = {name: cost.seconds for name, cost in planned(steps).items()}
+    none, few, many = (costs[name] for name in ("none", "few", "many"))
+    assert none is not None and few is not None and many is not None
+    assert few > none
+    assert (many - none) / (few - none) == pytest.approx(21 / 4)  # looks: the first, every so many steps, the last
+
+
 @pytest.mark.parametrize("pooling", ["latent_attention", "folded_latent_attention", "self_attention"])
 def test_the_pooling_block_is_reckoned_as_it_is_built(pooling: poolings.Pooling) -> None:
     """At 4096 wide it holds ten times as many trained parameters as the adapters, and its moments fill a disk."""

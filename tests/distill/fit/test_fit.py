@@ -1,6 +1,9 @@
 """Training trains what it says, logs what it minimises, and leaves nothing but the model."""
 
 import functools
+import json
+import shutil
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -245,3 +248,43 @@ def test_activations_computed_twice_give_the_same_model(corpus: Path, decoder: P
     assert moved
     for name, weight in found[0].items():
         assert torch.allclose(weight, found[1][name], atol=1e-5), name
+
+
+def test_a_fused_step_is_a_step(corpus: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: the faster optimizer is another one, or no gradient is clipped with it."""
+    settings = {"model": student(encoder), "passages": corpus, "examples": (corpus,), "schedule": SHORT}
+    train(**settings, out=tmp_path / "fused")
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.Training, "_fuses", lambda self, trained: False)
+        train(**settings, out=tmp_path / "plain")
+    np.testing.assert_allclose(*(curve(tmp_path / name, "contrastive") for name in ("fused", "plain")), rtol=1e-4)
+    training = fit.Training(student(encoder)(), Objective(), SHORT)
+    optimizer = training.configure_optimizers()["optimizer"]
+    assert optimizer.defaults["fused"]
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in held[1:]:
+        parameter.grad = torch.ones_like(parameter)
+    before = torch.cat([p.grad.flatten() for p in held[1:]])
+    training.configure_gradient_clipping(optimizer, 0.25, None)
+    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in held[1:]]), before * 0.25 / before.norm())
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same_training(corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: a compiled model is saved under other names, or trains another model than the one that is saved."""
+    settings = {"model": student(encoder), "passages": corpus, "examples": (corpus,), "schedule": SHORT}
+    config = json.loads((encoder / "config.json").read_bytes())
+    start = shutil.copytree(encoder, tmp_path / "start")
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # a compiled one draws its own
+    (start / "config.json").write_text(json.dumps(config | dropout))
+    settings["model"] = student(start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own
+        train(**settings, runtime=Runtime(compiles=True), out=tmp_path / "compiled")
+    train(**settings, out=tmp_path / "plain")
+    np.testing.assert_allclose(*(curve(tmp_path / name, "contrastive") for name in ("compiled", "plain")), rtol=1e-3)
+    made, plain = weights(tmp_path / "compiled"), weights(tmp_path / "plain")
+    assert made.keys() == plain.keys()
+    for name, held in plain.items():
+        if not name.endswith("key.bias"):  # a softmax does not feel it: its gradient is rounding, which Adam blows up
+            torch.testing.assert_close(made[name], held, rtol=0, atol=5e-4, msg=name)

@@ -57,10 +57,14 @@ class Fragile(Embedder):
         raise NotImplementedError
 
 
-def run(model: Fragile, folder: Path) -> tuple[Curve, int]:
+def batches_of(model: Fragile, size: int = 4) -> TextBatches:
     texts = [chr(97 + number) * 3 for number in range(12)]
     targets = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
-    batches = TextBatches([model.tokenize(texts)], [targets], size=4, seed=0)
+    return TextBatches([model.tokenize(texts)], [targets], size, seed=0)
+
+
+def run(model: Fragile, folder: Path, size: int = 4) -> tuple[Curve, int]:
+    batches = batches_of(model, size)
     schedule = Schedule(steps=STEPS, learning_rate=0.1, weight_decay=0.1, precision="fp32")
     objective = Objective(contrastive=0, regression=1)
     return fit.fit(model, batches, objective, schedule, name="fragile", folder=folder, teacher_dim=6)
@@ -91,9 +95,56 @@ def test_it_stops_when_that_goes_on(tmp_path: Path) -> None:
     """Harm: a training that diverged burns a night of GPU hours."""
     model = Fragile()
     model.happens = lambda step: float("nan") if step >= 2 else 1.0
-    with pytest.raises(Refused, match=r"^the gradient was not finite at 6 steps in a row, .* Lower schedule\.learn"):
+    last = batches_of(model).named(7)
+    assert last.startswith("rows ")
+    told = f"^the gradient was not finite at 6 steps in a row, the last at step 8 \\({last}\\). Lower schedule\\.learn"
+    with pytest.raises(Refused, match=told):
         run(model, tmp_path)
     assert len(model.seen) == 8
+
+
+def test_a_batch_that_is_left_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: a text that breaks the model is left out epoch after epoch, and nobody learns which."""
+    model = Fragile()
+    model.happens = lambda step: float("nan") if step == 3 else 1.0
+    run(model, tmp_path)
+    named = batches_of(model).named(3)
+    assert f"the gradient is not finite, and left out, at step 4 ({named})" in capsys.readouterr().out
+
+
+class OneVector(Fragile):
+    """Gives every text the same vector, from a step on."""
+
+    since = 0
+
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """What is near the mean of all vectors, for any text."""
+        made = super().forward(tokens)
+        if len(self.seen) <= self.since:
+            return made
+        return nn.functional.normalize(self.table.mean(0) + 1e-3 * made, dim=-1)
+
+
+def test_a_model_that_tells_no_text_from_another_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: all texts get one vector, the loss is a fine flat line, and the night's training is worth nothing."""
+    monkeypatch.setattr("test_guards.STEPS", 80)
+    model = OneVector()
+    model.since = 7
+    with pytest.raises(
+        Refused, match=r"^all vectors of a batch were nearly one at 50 steps in a row .* step 57 \(rows"
+    ):
+        run(model, tmp_path)
+    monkeypatch.setattr("test_guards.STEPS", 30)
+    model.seen, model.since = [], 0
+    run(model, tmp_path / "short")  # a short spell, as a model that begins so may have
+
+
+def test_one_text_a_step_is_no_collapse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: a vector alone lies near itself, and a training with one text a step is stopped."""
+    monkeypatch.setattr("test_guards.STEPS", 60)
+    model = Fragile()
+    run(model, tmp_path, size=1)
+    assert len(model.seen) == 60
 
 
 def test_a_training_without_one_finite_step_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,11 +58,13 @@ def batch(model: Encoder, texts: list[str]) -> Batch:
     )
 
 
-def step(model: Encoder, batch: Batch, objective: Objective, chunk: int | None) -> tuple[Tensor, dict[str, Tensor]]:
+def step(
+    model: Encoder, batch: Batch, objective: Objective, chunk: int | None, tokens: int | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of a step; dropout on, with one seed."""
     torch.manual_seed(5)
     projector = torch.nn.Linear(model.dim, DIM) if objective.regression else None
-    training = fit.Training(model, objective, SCHEDULE, projector, chunk).train()
+    training = fit.Training(model, objective, SCHEDULE, projector, chunk, tokens).train()
     training.zero_grad()
     torch.manual_seed(6)
     loss = training.total(training.parts(batch))
@@ -79,8 +81,8 @@ def test_cached_gradients_are_those_of_the_whole_batch(model: Encoder, batch: Ba
         for held in drops:
             held.p = 0.0  # chunks are other groups of texts, so dropout would be drawn in another order
         plain = step(model, batch, OBJECTIVES[name], None)
-        for chunk in (1, 4, 100):
-            cached = step(model, batch, OBJECTIVES[name], chunk)
+        for chunk, tokens in ((1, None), (4, None), (100, None), (None, 40)):
+            cached = step(model, batch, OBJECTIVES[name], chunk, tokens)
             torch.testing.assert_close(cached[0], plain[0], rtol=1e-5, atol=1e-6)
             assert cached[1].keys() == plain[1].keys()
             for key, grad in plain[1].items():
@@ -121,6 +123,22 @@ def held_bytes(model: Encoder, batch: Batch, chunk: int | None) -> int:
 def test_chunks_hold_next_to_nothing(model: Encoder, batch: Batch) -> None:
     """Harm: cached gradients that cache everything: the time is paid and the memory is not saved."""
     assert held_bytes(model, batch, 4) < 0.1 * held_bytes(model, batch, None)
+
+
+def test_a_budget_of_tokens_bounds_what_is_read_at_once(model: Encoder, batch: Batch) -> None:
+    """Harm: a batch of long texts takes many times the memory of one of short texts, and breaks at step 9,000."""
+    read: list[int] = []
+    handle = model.register_forward_pre_hook(lambda module, given: read.append(given[0].ids.numel()))
+    try:
+        step(model, batch, Objective(), None, 40)
+        longest = max(int(batch.texts.attend.sum(1).max()), 1)
+        assert max(read) <= max(40, longest)
+        assert len(read) > 2 * 3  # again in the backward pass
+        read.clear()
+        step(model, batch, Objective(), None, 1)
+        assert len(read) == 2 * (TEXTS + QUERIES)  # what is longer than the budget stands alone
+    finally:
+        handle.remove()
 
 
 def test_other_queries_count_as_negatives(model: Encoder, batch: Batch) -> None:
