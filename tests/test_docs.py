@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from distill import encode, experiment, models, running, tables
 from distill.artifact import facts
@@ -17,7 +18,10 @@ from distill.errors import Refused
 from distill.objective import Schedule
 from distill.readers import JSONL
 from distill.stages.embed import embed
+from distill.stages.label import label
+from distill.stages.mine import mine
 from distill.stages.train import train
+from students import Encoder
 from teachers import NVEmbed
 
 ROOT = Path(__file__).parents[1]
@@ -86,3 +90,32 @@ def test_a_teacher_is_used_from_python_as_shown(
     Path("alone/class.json").unlink()
     with pytest.raises(Refused, match=r"no class\.json says which class reads it\. Write a model with"):
         models.embedder(Path("alone"))
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning")  # Lightning advises whoever calls it bare
+def test_a_student_is_trained_in_a_trainer_as_shown(
+    tmp_path: Path, corpus: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm: whoever brings a Trainer finds that the module and the data cannot be had without the command line."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/mine")
+    shutil.copytree(corpus, run / "corpus")
+    teacher = functools.partial(Encoder, base=str(encoder), length=24)
+    vectors = {f"{name}_vectors": (run / name,) for name in ("passage", "query")}
+    embed(model=teacher, passages=run / "corpus", out=run / "passage")
+    embed(model=teacher, queries=run / "corpus", out=run / "query")
+    mine(passages=run / "corpus", queries=run / "corpus", depth=10, out=run / "candidates", **vectors)
+    label(candidates=run / "candidates", negatives=4, ceiling=5.0, out=run / "examples")
+    code = shown("docs/students.md", "python", "lightning.Trainer")
+    for told, here in (("package:all-MiniLM-L6-v2", str(encoder)), ("(0, 2, 4)", "(0, 2)"), ("steps=300", "steps=3")):
+        assert told in code
+        code = code.replace(told, here)
+    held: dict[str, Any] = {}
+    exec(code, held)
+    assert held["trainer"].global_step == 3
+    back, start = models.embedder(Path("mine")), Encoder(base=str(encoder), layers=(0, 2))
+    same = [torch.equal(one, other) for one, other in zip(back.parameters(), start.parameters(), strict=True)]
+    assert not all(same)
+    rows = back.tokenize(["fog"]).take(np.zeros(1, np.int64))
+    torch.testing.assert_close(back(rows), held["student"].eval()(rows))
