@@ -99,7 +99,7 @@ def test_looks_at_a_benchmark_are_reckoned() -> None:
     source = f'{{class_path: distill.readers.JSONL, init_args: {{path: "{data}", kind: retrieval, task: find}}}}'
     training = f"passages: corpus, examples: corpus, model: {MINILM}"
     steps = f"  corpus:\n    ingest: {{sources: [{source}]}}\n"
-    for name, more in (("none", ""), ("few", ", dev_steps: 40"), ("many", ", dev_steps: 5")):
+    for name, more in (("libraries", ""), ("none", ""), ("few", ", dev_steps: 40"), ("many", ", dev_steps: 5")):
         dev = ", dev: corpus" if more else ""
         steps += f"  {name}:\n    train: {{{training}{dev}, schedule: {{steps: 100, queries: 8{more}}}}}\n"
     costs = {name: cost.seconds for name, cost in planned(steps).items()}
