@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.interfaces import TokenRows, Tokens
 from distill.sampling import Sampler, permuted
@@ -228,6 +228,27 @@ class ExampleBatches:
         places = self._places(np.arange(min(limit, self.rows)), np.random.default_rng(self.seed))
         found = np.where(places >= 0, self.scores[places], np.nan)
         return np.nan_to_num(found), np.isfinite(found)
+
+    def matrices(
+        self, batches: int = 8, limit: int = 2_000_000
+    ) -> tuple[Float[np.ndarray, "queries passages"], Bool[np.ndarray, "queries passages"]]:
+        """The teacher's cosines of queries with all passages of their batch, and where there are any.
+
+        Args:
+            batches: So many, from the first on.
+            limit: Cosines in all; where there are more, the first queries of each batch.
+        """
+        found = []
+        for step in range(batches):
+            batch = self.batch(step)
+            assert batch.query_targets is not None and batch.text_targets is not None
+            rows = max(1, limit // batches // len(batch.text_targets))
+            queries, passages = (nn.functional.normalize(held) for held in (batch.query_targets, batch.text_targets))
+            found.append((queries[:rows] @ passages.T).numpy())
+        widest = max(part.shape[1] for part in found)
+        padded = [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=np.nan) for part in found]
+        whole = np.concatenate(padded)
+        return np.nan_to_num(whole), np.isfinite(whole)
 
     def _places(
         self, rows: Int[np.ndarray, "queries"], random: np.random.Generator

@@ -1,5 +1,7 @@
 """Losses: functions of scores or of vectors, never of models. Several share one forward pass as a weighted sum."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -93,11 +95,66 @@ def kl(
     return each.sum(1).mean()
 
 
-def regression(vectors: Float[Tensor, "texts dim"], targets: Float[Tensor, "texts dim"]) -> Float[Tensor, ""]:
-    """Mean of one minus the cosine to the teacher's vector; zero if there is none."""
+def margin_mse(
+    scores: Float[Tensor, "queries listed"],
+    targets: Float[Tensor, "queries listed"],
+    present: Bool[Tensor, "queries listed"],
+    scale: float,
+) -> Float[Tensor, ""]:
+    """MarginMSE (arXiv 2010.02666): mean squared difference of the student's and the teacher's margins.
+
+    A margin is by how much the positive is ahead of one negative of its own list. Each negative counts once, so
+    that a longer list counts more.
+
+    Args:
+        scores: The student's cosines of each query with its own list, the positive first.
+        targets: The teacher's raw scores, on any scale.
+        present: Where there is a score. A list whose positive has none is left out.
+        scale: Divides the teacher's margins; a student's, of cosines, are within -2 and 2.
+    """
+    counted = present[:, :1] & present[:, 1:]
+    if not counted.any():
+        return scores.sum() * 0.0
+    said, told = (values.float()[:, :1] - values.float()[:, 1:] for values in (scores, targets))
+    return (said - told / scale)[counted].square().mean()
+
+
+def regression(
+    vectors: Float[Tensor, "texts dim"],
+    targets: Float[Tensor, "texts dim"],
+    distance: Literal["cosine", "l2"] = "cosine",
+) -> Float[Tensor, ""]:
+    """Mean distance to the teacher's vector; zero if there is none.
+
+    Args:
+        vectors: The student's, in the teacher's space, of any length.
+        targets: The teacher's.
+        distance: One minus the cosine, or the squared Euclidean distance (LEAF, arXiv 2509.12539), which sees lengths
+            too. Of unit vectors the second is twice the first.
+    """
     if not len(vectors):
         return vectors.sum()  # a mean of nothing is NaN, and the step would be lost
-    return (1 - nn.functional.cosine_similarity(vectors.float(), targets.float(), dim=-1)).mean()
+    made, wanted = vectors.float(), targets.float()
+    if distance == "l2":
+        return (made - wanted).square().sum(-1).mean()
+    return (1 - nn.functional.cosine_similarity(made, wanted, dim=-1)).mean()
+
+
+def relational(
+    cosines: Float[Tensor, "texts texts"], targets: Float[Tensor, "texts texts"], present: Bool[Tensor, "texts texts"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of the student's and the teacher's cosines of all couples of texts.
+
+    L_sim of Stella and Jasper (arXiv 2412.19048). It needs neither a projector nor a common width.
+
+    Args:
+        cosines: The student's.
+        targets: The teacher's.
+        present: Of which couples the teacher's is known.
+    """
+    if not present.any():
+        return cosines.sum() * 0.0
+    return (cosines.float() - targets.float())[present].square().mean()
 
 
 def all_scores(

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-LOSSES = {
-    "contrastive": "examples",
-    "kl": "scores",
-    "cosent": "scores",
-    "regression": "vectors",
-    "spread": "texts",
+LOSSES: dict[str, tuple[str, ...]] = {
+    "contrastive": ("examples",),
+    "kl": ("examples", "scores"),
+    "matrix": ("examples", "vectors"),
+    "margin_mse": ("examples", "scores"),
+    "cosent": ("examples", "scores"),
+    "regression": ("vectors",),
+    "relational": ("vectors",),
+    "spread": (),
 }
-"""What each loss needs: examples, examples with scores, a teacher's vectors, or only what is read for the others."""
+"""What each loss needs: examples, scores in them, a teacher's vectors; or only what is read for the others."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +24,32 @@ class Objective:
     """Weight of InfoNCE: the positive against the passages that may be negatives."""
     kl: float = 0.0
     """Weight of the KL divergence from the teacher's distribution over each query's own list."""
+    matrix: float = 0.0
+    """Weight of the KL divergence from the teacher's distribution over all passages of the batch, by the cosines of its
+    `vectors` of queries and passages (Jasper-Token-Compression-600M)."""
+    margin_mse: float = 0.0
+    """Weight of MarginMSE (arXiv 2010.02666): by how much the positive is ahead of each negative of its own list."""
     regression: float = 0.0
-    """Weight of one minus the cosine to the teacher's vector, through a projector that is dropped afterwards."""
+    """Weight of the distance to the teacher's vector, through a projector that is dropped afterwards: of queries,
+    positives and hard negatives alike (EmbeddingGemma and F2LLM 1, jina-v5 2, beside a contrastive part of 1)."""
+    distance: Literal["cosine", "l2"] = "cosine"
+    """Of the regression: one minus the cosine (jina-v5, Jasper), or the squared Euclidean distance (LEAF)."""
+    relational: float = 0.0
+    """Weight of the mean squared difference between the student's and the teacher's cosines of all couples of texts of
+    the batch; needs no projector (Stella and Jasper: 200, beside a regression of 10)."""
     temperature: float = 0.02
     """Of the contrastive part. Published recipes: 0.01 to 0.05."""
     student_temperature: float = 0.05
     """Of the student's cosines in the KL part."""
     teacher_temperature: float | Literal["auto"] = "auto"
     """Of the teacher's scores in the KL part; auto seeks a mean entropy of 0.6 ln(list length)."""
+    matrix_temperature: float = 0.05
+    """Of the student's cosines in the matrix part (contrastors 0.2; jina-v5, which squares differences, 0.02)."""
+    matrix_teacher_temperature: float | Literal["auto"] = "auto"
+    """Of the teacher's cosines in the matrix part; auto as above, over what a batch holds of passages."""
+    margin_scale: float = 1.0
+    """Divides the teacher's margins in MarginMSE: 1 where its scores are cosines; a cross-encoder's logits lie ten
+    times further apart than a student's cosines can."""
     in_batch: bool | Literal["all"] = True
     """May passages of batch-mates be negatives, where the row allows it? NV-Embed: in stage 1 only. `all`: whatever the
     row and its class say, which NV-Embed measured and found to cost classification the most."""
@@ -55,7 +76,7 @@ class Objective:
 
     def needs(self, what: str) -> list[str]:
         """The losses that have a weight and need this (`LOSSES`)."""
-        return [name for name, needed in LOSSES.items() if needed == what and getattr(self, name)]
+        return [name for name, needed in LOSSES.items() if what in needed and getattr(self, name)]
 
 
 @dataclass(frozen=True)

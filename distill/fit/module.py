@@ -28,6 +28,9 @@ LEAST_TEMPERATURE, TEMPERATURE_RATE = 0.005, 1e-2
 """Below the first, one passage is all that counts. The second is the rate at which a temperature's logarithm is
 learned: at a model's own rate it would not move."""
 
+Side = tuple[Tensor, Tensor | None]
+"""Vectors of a batch's texts and, if it has any, queries, at one width."""
+
 GROUPS, LEAST = 4, 8
 """A batch is read in at most so many groups, of at least so many texts; smaller ones leave a GPU waiting."""
 
@@ -87,14 +90,14 @@ class Training(lightning.LightningModule):
         told = self.objective
         texts = self._vectors(batch.texts)
         queries = None if batch.queries is None else self._vectors(batch.queries)
-        found = self._losses(texts, queries, batch)
-        if told.widths:
-            shorter = [
-                self._losses(_cut(texts, width), None if queries is None else _cut(queries, width), batch)
-                for width in told.widths
-            ]
-            for name in found.keys() - set(MEASURES):
-                found[name] = torch.stack([found[name], *(parts[name] for parts in shorter)]).mean()
+        sides = _sides(texts, queries, told.widths)
+        found, *shorter = [self._losses(*side, batch) for side in sides]
+        for name in found.keys() - set(MEASURES):
+            found[name] = torch.stack([found[name], *(parts[name] for parts in shorter)]).mean()
+        if told.matrix:
+            found["matrix"] = self._matrix(sides, batch)
+        if told.relational:
+            found["relational"] = self._relational(sides, batch)
         if told.regression:
             found["regression"] = self._regression(texts, queries, batch)
         return found
@@ -102,7 +105,7 @@ class Training(lightning.LightningModule):
     def _losses(
         self, texts: Float[Tensor, "texts dim"], queries: Float[Tensor, "queries dim"] | None, batch: Batch
     ) -> dict[str, Tensor]:
-        """The losses that are of vectors of any width."""
+        """The losses that are of the student's vectors, of any width, and of scores that were given."""
         found = {} if queries is None else self._compared(queries, texts, batch)
         if self.objective.spread:
             found["spread"] = losses.spread(texts) + (0.0 if queries is None else losses.spread(queries))
@@ -126,11 +129,14 @@ class Training(lightning.LightningModule):
             found["contrastive"] = self._contrastive(queries, scores, positive, allowed, batch)
         if self.log_temperature is not None:
             found[TEMPERATURE] = torch.as_tensor(self._temperature())
-        if told.kl:
+        if told.kl or told.margin_mse:
             assert batch.scores is not None and isinstance(told.teacher_temperature, float)
             listed = losses.listed_scores(queries, texts, batch.listed)
             known, targets = present & batch.scores.isfinite(), batch.scores.nan_to_num()
-            found["kl"] = losses.kl(listed, targets, known, told.student_temperature, told.teacher_temperature)
+            if told.kl:
+                found["kl"] = losses.kl(listed, targets, known, told.student_temperature, told.teacher_temperature)
+            if told.margin_mse:
+                found["margin_mse"] = losses.margin_mse(listed, targets, known, told.margin_scale)
         if (useful := _useful(allowed, positive)).any():
             found[ACCURACY] = _accuracy(scores.detach()[useful], positive[useful], allowed[useful])
         return found
@@ -212,19 +218,38 @@ class Training(lightning.LightningModule):
         assert isinstance(made, Tensor)
         return made
 
+    def _matrix(self, sides: Sequence[Side], batch: Batch) -> Float[Tensor, ""]:
+        """KL over all passages of the batch, the mean over widths; the teacher's cosines are computed once."""
+        told = self.objective
+        assert isinstance(told.matrix_teacher_temperature, float)
+        assert batch.query_targets is not None and batch.text_targets is not None
+        targets = losses.all_scores(_unit(batch.query_targets), _unit(batch.text_targets))
+        known, targets = targets.isfinite(), targets.nan_to_num()
+        temperatures = told.matrix_temperature, told.matrix_teacher_temperature
+        each = []
+        for texts, queries in sides:
+            assert queries is not None
+            each.append(losses.kl(losses.all_scores(queries, texts), targets, known, *temperatures))
+        return torch.stack(each).mean()
+
+    def _relational(self, sides: Sequence[Side], batch: Batch) -> Float[Tensor, ""]:
+        """Of passages and queries together, the mean over widths; the teacher's cosines are computed once."""
+        targets = _unit(_taught(*sides[0], batch)[1])
+        goal = losses.all_scores(targets, targets)
+        known, each = goal.isfinite(), []
+        for side in sides:
+            vectors, _ = _taught(*side, batch)
+            each.append(losses.relational(losses.all_scores(vectors, vectors), goal, known))
+        return torch.stack(each).mean()
+
     def _regression(self, texts: Float[Tensor, "t d"], queries: Float[Tensor, "q d"] | None, batch: Batch) -> Tensor:
+        """Of passages, positives and negatives alike, and of queries."""
         assert self.projector is not None
-        pairs = [(texts, batch.text_targets), (queries, batch.query_targets)]
-        there = [(made, wanted) for made, wanted in pairs if made is not None and wanted is not None]
-        if not there:
-            raise Refused(
-                "objective.regression: none of `vectors` embeds these passages or queries. Name one that does."
-            )
-        vectors, targets = (torch.cat(side) for side in zip(*there, strict=True))
+        vectors, targets = _taught(texts, queries, batch)
         known = targets.isfinite().all(1)
         if not known.any():  # the mean of nothing is NaN
             return vectors.sum() * 0.0
-        return losses.regression(self.projector(vectors[known]), targets[known])
+        return losses.regression(self.projector(vectors[known]), targets[known], self.objective.distance)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 Lightning's type is a union of ten
         """AdamW, linear warm-up, linear decay to zero."""
@@ -281,9 +306,29 @@ def _mean_cosine(vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, ""]:
     return (vectors.sum(0).square().sum() - count) / (count * (count - 1))
 
 
-def _cut(vectors: Float[Tensor, "texts dim"], width: int) -> Float[Tensor, "texts width"]:
-    """The first numbers of each vector as a unit vector."""
-    return nn.functional.normalize(vectors[:, :width], dim=-1)
+def _sides(texts: Float[Tensor, "t d"], queries: Float[Tensor, "q d"] | None, widths: Sequence[int]) -> list[Side]:
+    """The whole vectors, and the first numbers of each as unit vectors, at each width."""
+    shorter = [(_unit(texts[:, :width]), None if queries is None else _unit(queries[:, :width])) for width in widths]
+    return [(texts, queries), *shorter]
+
+
+def _unit(vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
+    return nn.functional.normalize(vectors, dim=-1)
+
+
+def _taught(
+    texts: Float[Tensor, "t d"], queries: Float[Tensor, "q d"] | None, batch: Batch
+) -> tuple[Float[Tensor, "some d"], Float[Tensor, "some teacher_dim"]]:
+    """Vectors of the tables of which there are a teacher's vectors, passages first, with those.
+
+    Raises:
+        Refused: There are none.
+    """
+    pairs = [(texts, batch.text_targets), (queries, batch.query_targets)]
+    there = [(made, wanted) for made, wanted in pairs if made is not None and wanted is not None]
+    if not there:
+        raise Refused("train: none of `vectors` embeds these passages or queries. Name one that does.")
+    return torch.cat([made for made, _ in there]), torch.cat([wanted for _, wanted in there])
 
 
 def own(batch: Batch) -> Tensor:

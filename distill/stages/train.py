@@ -41,33 +41,19 @@ def _check(
     """Refuse a call in which something is missing, or would do nothing without a word."""
     if not examples and not vectors:
         raise Refused("neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on.")
-    if objective.needs("vectors") and not vectors:
-        raise Refused("objective.regression needs vectors. Name the embed steps in `vectors`.")
-    compared = [*objective.needs("examples"), *objective.needs("scores")]
-    if not objective.needs("vectors") and not (examples and compared):
-        losses = " or ".join(f"`{name}`" for name, needed in LOSSES.items() if needed in ("examples", "scores"))
-        raise Refused(f"nothing to minimise. Give `regression` a weight in objective; with examples, {losses}.")
-    names = ("same_tower", "unique_ids", "margin", "hardness", "learn_temperature")
-    told = {name: getattr(objective, name) for name in names}
-    if idle := [name for name, value in told.items() if value] if not (examples and objective.contrastive) else []:
-        raise Refused(f"objective.{idle[0]} is of `contrastive`, which needs a weight and examples. Leave it out.")
-    for name, why in (("same_tower", "takes queries"), ("unique_ids", "tells apart what is")):
-        if getattr(objective, name) and not objective.in_batch:
-            raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")
-    if not examples and (objective.needs("scores") or schedule.by_task or schedule.balance != 1 or schedule.near):
-        raise Refused("kl, cosent, by_task, balance and near are of examples, and there are none. Leave them out.")
+    _check_losses(objective, bool(examples), bool(vectors))
+    _check_idle(objective, bool(examples))
+    if not examples and (schedule.by_task or schedule.balance != 1 or schedule.near):
+        raise Refused("by_task, balance and near are of examples, and there are none. Leave them out.")
     if vectors and not (objective.needs("vectors") or schedule.near):
         raise Refused(
-            "vectors are for objective.regression and schedule.near, which are not asked for. Leave `vectors` out."
+            "vectors are for objective.regression, relational and matrix, and for schedule.near, which are not asked "
+            "for. Leave `vectors` out."
         )
     if schedule.near and schedule.near < schedule.queries:
         raise Refused(f"schedule.near: {schedule.near}; needed: {schedule.queries} (the queries of a step) or more.")
     if schedule.near and not vectors:
         raise Refused("schedule.near needs vectors of the queries. Name their embed step in `vectors`.")
-    if objective.widths and not ((examples and compared) or objective.spread):
-        raise Refused("objective.widths are of losses beside `regression`, and there are none. Leave them out.")
-    if len(set(objective.widths)) < len(objective.widths) or any(width < 1 for width in objective.widths):
-        raise Refused(f"objective.widths: {list(objective.widths)}; needed: widths of 1 or more, each once.")
     idle = [name for name in DEV if getattr(schedule, name) != getattr(Schedule, name)] if dev is None else []
     if idle:
         raise Refused(f"schedule.{idle[0]} is of `dev`, and there is none. Name a benchmark in `dev`, or leave it out.")
@@ -80,6 +66,49 @@ def _check(
     for name, folders in (("examples", examples), ("queries", queries), ("vectors", vectors)):
         if len(set(folders)) < len(folders):
             raise Refused(f"{name}: one artifact stands there twice. Name each once.")
+
+
+OF_EXAMPLES = {name for name, needed in LOSSES.items() if "examples" in needed}
+
+
+def _check_losses(objective: Objective, examples: bool, vectors: bool) -> None:
+    """Refuse losses without what they need, and an objective with nothing to minimise."""
+    if (taught := objective.needs("vectors")) and not vectors:
+        raise Refused(f"objective.{taught[0]} needs vectors. Name the embed steps in `vectors`.")
+    alone = [name for name in objective.needs("examples") if name != "contrastive"]  # which has a weight by default
+    if alone and not examples:
+        raise Refused(f"objective.{alone[0]} is of examples, and there are none. Leave it out.")
+    active = {name for name in LOSSES if getattr(objective, name)} - (set() if examples else OF_EXAMPLES)
+    if not active - {"spread"}:
+        losses = ", ".join(f"`{name}`" for name in LOSSES if name in OF_EXAMPLES)
+        raise Refused(
+            f"nothing to minimise. Give `regression` or `relational` a weight in objective; with examples, {losses}."
+        )
+    if objective.widths and not active - {"regression"}:
+        raise Refused("objective.widths are of losses beside `regression`, and there are none. Leave them out.")
+    if len(set(objective.widths)) < len(objective.widths) or any(width < 1 for width in objective.widths):
+        raise Refused(f"objective.widths: {list(objective.widths)}; needed: widths of 1 or more, each once.")
+
+
+SETTINGS = {
+    "contrastive": ("same_tower", "unique_ids", "margin", "hardness", "learn_temperature"),
+    "matrix": ("matrix_temperature", "matrix_teacher_temperature"),
+    "margin_mse": ("margin_scale",),
+    "regression": ("distance",),
+}
+"""Of which loss a setting is that would else do nothing."""
+
+
+def _check_idle(objective: Objective, examples: bool) -> None:
+    """Refuse a setting that would do nothing."""
+    for loss, names in SETTINGS.items():
+        there = getattr(objective, loss) and (examples or loss not in OF_EXAMPLES)
+        if idle := [name for name in names if getattr(objective, name) != getattr(Objective, name) and not there]:
+            needed = "a weight and examples" if loss in OF_EXAMPLES else "a weight"
+            raise Refused(f"objective.{idle[0]} is of `{loss}`, which needs {needed}. Leave it out.")
+    for name, why in (("same_tower", "takes queries"), ("unique_ids", "tells apart what is")):
+        if getattr(objective, name) and not objective.in_batch:
+            raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")
 
 
 @stage(version=2, resumes=True, check=_check, compared=("dev",), warns=True)
@@ -100,7 +129,7 @@ def train(
 ) -> Facts:
     """Train an embedder.
 
-    With `examples`: contrastive and KL on queries and their lists. Without: regression on `vectors`,
+    With `examples`: queries and their lists are compared. Without: regression and relations on `vectors`,
     where row i of a vectors table belongs to row i of `passages` or of one of `queries`.
     A step that goes on from another's model takes its weights and starts a fresh optimizer.
     With `dev`: nDCG@10 on a part of a benchmark every so many steps, and the weights that did best there are kept.
@@ -121,8 +150,8 @@ def train(
         out: The artifact.
 
     Returns:
-        Examples used and dropped, or texts; steps skipped; an automatic temperature; the last step's measures; what
-        was best on `dev`.
+        Examples used and dropped, or texts; steps skipped; the teacher's temperatures, with the entropy that they
+        leave; the last step's measures; what was best on `dev`.
 
     Raises:
         Refused: There is nothing to minimise, or something that is named would do nothing.
@@ -202,9 +231,9 @@ def prepared(
         )
     if examples:
         listed, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, cache)
-        return listed, replace(objective, teacher_temperature=_temperature(objective, listed, told)), told
+        return listed, replace(objective, **_temperatures(objective, listed, told)), told
     batches = _texts(embedder, passages, queries, vectors, schedule, seed, cache)
-    without: dict[str, Any] = {name: 0.0 for name, needed in LOSSES.items() if needed in ("examples", "scores")}
+    without: dict[str, Any] = dict.fromkeys(OF_EXAMPLES, 0.0)
     return batches, replace(objective, **without, learn_temperature=False), {"texts": batches.rows}
 
 
@@ -243,18 +272,28 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def _temperature(objective: Objective, batches: "ExampleBatches", told: dict[str, object]) -> float:
-    """The teacher's temperature: as given, or the one that leaves the wanted entropy."""
+def _temperatures(objective: Objective, batches: "ExampleBatches", told: dict[str, object]) -> dict[str, Any]:
+    """The teacher's temperatures: as given, or those that leave the wanted entropy.
+
+    Raises:
+        Refused: At a temperature, or a scale of margins, that was given, the teacher's scores teach nothing.
+    """
     from distill import scores
 
-    if not objective.kl:
-        return 1.0
-    if objective.teacher_temperature != "auto":
-        return float(objective.teacher_temperature)
-    listed, present = batches.score_lists()
-    found = scores.auto_temperature(listed, present)
-    told["teacher_temperature"] = round(found, 6)
-    told["teacher_entropy"] = round(float(scores.entropies(listed, present, found)[present.sum(1) > 1].mean()), 4)
+    found: dict[str, Any] = {}
+    if objective.kl or objective.margin_mse:
+        lists = batches.score_lists()
+    if objective.margin_mse:
+        scores.check_margins(*lists, objective.margin_scale, "train: objective.margin_scale")
+    for loss, name in (("kl", "teacher_temperature"), ("matrix", "matrix_teacher_temperature")):
+        given, found[name] = getattr(objective, name), 1.0
+        if not getattr(objective, loss):
+            continue
+        held = lists if loss == "kl" else batches.matrices()
+        found[name] = scores.auto_temperature(*held) if given == "auto" else float(given)
+        entropy = scores.check_targets(*held, found[name], f"train: objective.{name}")
+        told[name] = round(found[name], 6)
+        told[name.replace("temperature", "entropy")] = round(entropy, 4)
     return found
 
 
@@ -293,16 +332,7 @@ def _examples(
     asked = [_asked(folder) for folder in examples]
     embedded = _embedded(vectors, {_name("passages", passages), *asked})
     targets = _query_targets(embedded, asked, rows), _passage_targets(embedded.get(_name("passages", passages)), rows)
-    if objective.regression and targets == (None, None):
-        raise Refused(
-            "train: none of `vectors` embeds the passages or the examples' queries. Add the embed step that does."
-        )
-    if schedule.near and targets[0] is None:
-        raise Refused("train: schedule.near: none of `vectors` embeds the examples' queries. Add the embed step.")
-    if not objective.regression and targets[1] is not None:
-        raise Refused(
-            "train: vectors of the passages are for objective.regression, which has no weight. Leave them out."
-        )
+    _check_targets(objective, schedule, queries=targets[0] is not None, passages=targets[1] is not None)
     batches = ExampleBatches(
         queries=tokenized(cache / "queries", embedder, _pieces(rows.query, rows.task)),
         passages=tokenized(cache / "passages", embedder, _listed_texts(corpus, rows)),
@@ -317,7 +347,7 @@ def _examples(
         negatives=schedule.negatives,
         seed=seed,
         scores=rows.scores,
-        query_targets=targets[0] if objective.regression else None,
+        query_targets=targets[0] if objective.needs("vectors") else None,
         passage_targets=targets[1],
         places=Places([str(folder / "examples") for folder in examples], rows.artifact, rows.row),
     )
@@ -341,11 +371,33 @@ def _why_none(dropped: Mapping[str, int], objective: Objective) -> str:
     return "; ".join(told) or "there were none"
 
 
+def _check_targets(objective: Objective, schedule: Schedule, queries: bool, passages: bool) -> None:
+    """Make sure that what needs a teacher's vectors of queries or passages has them, and that none are for nothing."""
+    taught = objective.needs("vectors")
+    if taught and not (queries or passages):
+        raise Refused(
+            "train: none of `vectors` embeds the passages or the examples' queries. Add the embed step that does."
+        )
+    if objective.matrix and not (queries and passages):
+        missing = "the passages" if queries else "the examples' queries"
+        raise Refused(
+            f"train: objective.matrix compares queries with passages, and none of `vectors` embeds {missing}. "
+            "Add the embed step that does."
+        )
+    if schedule.near and not queries:
+        raise Refused("train: schedule.near: none of `vectors` embeds the examples' queries. Add the embed step.")
+    if passages and not taught:
+        raise Refused(
+            "train: vectors of the passages are for objective.regression, relational and matrix, which have no weight. "
+            "Leave them out."
+        )
+
+
 def _check_scores(rows: "Listing", objective: Objective, schedule: Schedule) -> None:
     """Make sure that the losses of scores have scores to learn from: they would else be zero from the first step.
 
     Raises:
-        Refused: CoSENT has no two pairs to put in order, or KL no list of two that the teacher scored.
+        Refused: CoSENT has no two pairs to put in order, or KL and MarginMSE no list of two that the teacher scored.
     """
     import numpy as np
 
@@ -354,10 +406,11 @@ def _check_scores(rows: "Listing", objective: Objective, schedule: Schedule) -> 
     if rows.scores is not None:
         known = np.isfinite(rows.scores)
         scored = np.add.reduceat(known, rows.starts[:-1], dtype=np.int64)
-    if objective.kl and not (schedule.negatives and (scored > 1).any()):
+    ranked = [name for name in ("kl", "margin_mse") if getattr(objective, name)]
+    if ranked and not (schedule.negatives and (scored > 1).any()):
         raise Refused(
-            "train: objective.kl needs lists of passages with scores, and no example has two that are read. `label` "
-            "gives mined queries such lists; schedule.negatives says how many of each are read."
+            f"train: objective.{ranked[0]} needs lists of passages with scores, and no example has two that are read. "
+            "`label` gives mined queries such lists; schedule.negatives says how many of each are read."
         )
     alone = (np.minimum(lengths, schedule.negatives + 1) == 1) & (scored > 0)
     if objective.cosent and (rows.scores is None or len(np.unique(rows.scores[rows.starts[:-1]][alone])) < 2):

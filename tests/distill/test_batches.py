@@ -279,6 +279,32 @@ def test_score_lists_are_those_that_training_sees() -> None:
     assert len(held.score_lists(limit=7)[0]) == 7
 
 
+def test_matrices_are_the_teachers_cosines_of_what_a_step_reads() -> None:
+    """Harm: the temperature is chosen for other passages than a batch holds, or for products of long vectors."""
+    generator = np.random.default_rng(3)
+    asked, read = (generator.normal(size=(rows, 3)).astype(np.float32) for rows in (EXAMPLES, DISTINCT))
+    queries = Lookup([asked], np.zeros(EXAMPLES, int), np.arange(EXAMPLES))
+    passages = Lookup([read], np.where(np.arange(DISTINCT) % 3 == 0, -1, 0), np.arange(DISTINCT))
+    held = replace(examples(), query_targets=queries, passage_targets=passages)
+    scores, present = held.matrices(batches=3)
+    rows = iter(zip(scores, present, strict=True))
+    for step in range(3):
+        batch = held.batch(step)
+        assert batch.queries is not None
+        for query in numbers(batch.queries):
+            found, there = next(rows)
+            for at, passage in enumerate(numbers(batch.texts)):
+                assert there[at] == (passage % 3 > 0)
+                if there[at]:
+                    cosine = asked[query] @ read[passage] / np.linalg.norm(asked[query]) / np.linalg.norm(read[passage])
+                    assert found[at] == pytest.approx(cosine, abs=1e-6)
+            assert not there[len(batch.texts.ids) :].any()
+    assert next(rows, None) is None
+    assert np.isfinite(scores).all()
+    few, _ = held.matrices(batches=3, limit=3 * 2 * scores.shape[1])
+    assert len(few) < len(scores)
+
+
 def test_to_moves_every_part_and_keeps_what_is_absent() -> None:
     """Harm: a mask stays on the CPU, or a missing target becomes something."""
     batch = examples().batch(0)

@@ -1,6 +1,7 @@
 """Losses against double loops and their gradients, and against sentence-transformers."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -178,6 +179,103 @@ def test_kl_equals_sentence_transformers_but_for_the_temperature_squared() -> No
         torch.testing.assert_close(ours * 0.05**2, their, rtol=1e-4, atol=1e-7)
 
 
+def test_kl_over_a_matrix_equals_a_double_loop_and_leaves_out_what_the_teacher_has_not_read() -> None:
+    """Harm: a query or a passage without a teacher's vector takes part of the probability, or makes all of it NaN."""
+    generator = torch.Generator().manual_seed(8)
+    queries, passages = unit(QUERIES, DIM).requires_grad_(), unit(PASSAGES, DIM, seed=1).requires_grad_()
+    teacher = unit(QUERIES, 3 * DIM, seed=2) @ unit(PASSAGES, 3 * DIM, seed=3).T
+    known = torch.rand(QUERIES, generator=generator) < 0.7
+    read = torch.rand(PASSAGES, generator=generator) < 0.7
+    present = known[:, None] & read
+    assert 1 < known.sum() < QUERIES and 1 < read.sum() < PASSAGES
+    found = losses.kl(losses.all_scores(queries, passages), teacher.masked_fill(~present, 0), present, 0.05, 0.2)
+    exact = [held.detach().double().requires_grad_() for held in (queries, passages)]
+    rows = []
+    for at in range(QUERIES):
+        if known[at]:
+            columns = [column for column in range(PASSAGES) if read[column]]
+            q = [(exact[0][at] @ exact[1][column] / 0.05).exp() for column in columns]
+            p = [(teacher[at, column].double() / 0.2).exp() for column in columns]
+            rows.append(sum(a / sum(p) * ((a / sum(p)).log() - (b / sum(q)).log()) for a, b in zip(p, q, strict=True)))
+    expected = sum(rows) / len(rows)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+    for ours, theirs in zip((queries, passages), exact, strict=True):
+        slope = torch.autograd.grad(found, ours, retain_graph=True)[0]
+        naive = torch.autograd.grad(expected, theirs, retain_graph=True)[0]  # type: ignore[arg-type]
+        torch.testing.assert_close(slope.double(), naive, rtol=1e-3, atol=1e-5)
+    assert (torch.autograd.grad(found, passages)[0][~read] == 0).all()
+
+
+def test_margin_mse_equals_a_double_loop() -> None:
+    """Harm: places beyond the end of a list count as margins, or the positive is told from itself."""
+    scores, targets, present = ragged()
+    present[3, 2], present[1, 0] = False, False  # a negative, and a positive, without a score
+    scores.requires_grad_()
+    exact = scores.detach().double().requires_grad_()
+    for scale in (1.0, 20.0):
+        found = losses.margin_mse(scores, targets, present, scale)
+        terms = [
+            ((exact[row, 0] - exact[row, at]) - (targets[row, 0] - targets[row, at]).double() / scale) ** 2
+            for row in range(QUERIES)
+            for at in range(1, LISTED)
+            if present[row, 0] and present[row, at]
+        ]
+        assert len(terms) == 4 + 1 + 2 + 0 + 4
+        expected = sum(terms) / len(terms)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)  # type: ignore[arg-type]
+        slope = gradient(found, scores)
+        torch.testing.assert_close(slope.double(), gradient(expected, exact), rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+    nothing = losses.margin_mse(scores, targets, torch.zeros_like(present), 1.0)
+    assert nothing.item() == 0
+    assert (gradient(nothing, scores) == 0).all()
+
+
+@pytest.mark.parametrize("negatives", [1, 3])
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_margin_mse_equals_sentence_transformers(negatives: int, scale: float) -> None:
+    """Harm: published settings of MarginMSE mean something else here; theirs takes labels that were scaled before."""
+    from sentence_transformers.sentence_transformer.losses import MarginMSELoss
+
+    columns = [unit(QUERIES, DIM, seed=seed).requires_grad_() for seed in range(2 + negatives)]
+    targets = torch.randn(QUERIES, 1 + negatives, generator=torch.Generator().manual_seed(9)) * 8
+    expected = MarginMSELoss(nn.Identity()).compute_loss_from_embeddings(columns, targets / scale)
+    listed = torch.arange(1 + negatives)[None, :] * QUERIES + torch.arange(QUERIES)[:, None]
+    scores = losses.listed_scores(columns[0], torch.cat(columns[1:]), listed)
+    found = losses.margin_mse(scores, targets, torch.ones(targets.shape, dtype=torch.bool), scale)
+    torch.testing.assert_close(found, expected)
+    for column in columns:
+        ours, theirs = (torch.autograd.grad(value, column, retain_graph=True)[0] for value in (found, expected))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("distance", "theirs", "times"), [("cosine", "cosine", 1), ("l2", "mse", 2 * DIM)])
+def test_regression_equals_sentence_transformers(
+    distance: Literal["cosine", "l2"], theirs: Literal["cosine", "mse"], times: int
+) -> None:
+    """Harm: another distance than it is called: their `mse` is the mean over numbers, ours the sum (LEAF)."""
+    from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
+
+    columns = [(3 * unit(QUERIES, 2 * DIM, seed=seed)).requires_grad_() for seed in range(3)]
+    targets = [unit(QUERIES, 2 * DIM, seed=10 + seed) for seed in range(3)]
+    expected = EmbedDistillLoss(nn.Identity(), distance_metric=theirs).compute_loss_from_embeddings(columns, targets)  # type: ignore[arg-type]
+    found = losses.regression(torch.cat(columns), torch.cat(targets), distance)
+    torch.testing.assert_close(found, times * expected)
+    for column in columns:
+        slopes = [torch.autograd.grad(value, column, retain_graph=True)[0] for value in (found, times * expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-6)
+
+
+def test_regression_by_squared_distance_equals_a_double_loop() -> None:
+    """Harm: a mean over numbers in place of their sum, so that a wide teacher teaches a hundredth."""
+    vectors, targets = (2 * unit(4, DIM)).requires_grad_(), unit(4, DIM, seed=1)
+    expected = sum((vectors[text, at] - targets[text, at]) ** 2 for text in range(4) for at in range(DIM)) / 4
+    found = losses.regression(vectors, targets, "l2")
+    torch.testing.assert_close(found, expected)  # type: ignore[arg-type]
+    torch.testing.assert_close(gradient(found, vectors), gradient(expected, vectors))  # type: ignore[arg-type]
+    made = unit(4, DIM)
+    assert losses.regression(made, targets, "l2").item() == pytest.approx(2 * losses.regression(made, targets).item())
+
+
 def test_regression_is_the_mean_angle_whatever_the_lengths() -> None:
     """Harm: fp16 vectors that are not quite of unit length, or a projector's long ones, change the loss."""
     vectors, targets = unit(9, DIM).requires_grad_(), unit(9, DIM, seed=1)
@@ -194,6 +292,32 @@ def test_regression_on_nothing_is_zero_and_differentiable() -> None:
     found = losses.regression(vectors[:0], torch.zeros(0, DIM))
     assert found.item() == 0
     assert (gradient(found, vectors) == 0).all()
+
+
+def test_relational_equals_a_double_loop() -> None:
+    """Harm: texts without a teacher's vector pull all others towards right angles."""
+    vectors, teacher = unit(7, DIM).requires_grad_(), unit(7, 3 * DIM, seed=1)
+    known = torch.tensor([True, True, False, True, True, True, False])
+    goal = (teacher @ teacher.T).masked_fill(~(known[:, None] & known), math.nan)
+    found = losses.relational(losses.all_scores(vectors, vectors), goal, goal.isfinite())
+    terms = [
+        (vectors[a] @ vectors[b] - teacher[a] @ teacher[b]) ** 2
+        for a in range(7)
+        for b in range(7)
+        if known[a] and known[b]
+    ]
+    expected = sum(terms) / 25
+    torch.testing.assert_close(found, expected)  # type: ignore[arg-type]
+    slope = gradient(found, vectors)
+    torch.testing.assert_close(slope, gradient(expected, vectors), rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
+    assert (slope[~known] == 0).all()
+    turned = vectors.detach() @ torch.linalg.qr(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(1)))[0]
+    same = losses.all_scores(turned, turned)
+    there = torch.ones(7, 7, dtype=torch.bool)
+    assert losses.relational(same, vectors.detach() @ vectors.detach().T, there).item() == pytest.approx(0, abs=1e-12)
+    nothing = losses.relational(losses.all_scores(vectors, vectors), goal, ~there)
+    assert nothing.item() == 0
+    assert (gradient(nothing, vectors) == 0).all()
 
 
 def test_listed_scores_equal_a_double_loop() -> None:
@@ -253,6 +377,9 @@ def test_cosent_equals_a_double_loop_and_sentence_transformers() -> None:
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
     theirs = CoSENTLoss(nn.Identity(), scale=20.0).compute_loss_from_embeddings(pairs, grades)
     torch.testing.assert_close(found, theirs, rtol=1e-5, atol=1e-6)
+    for side in pairs:
+        ours = gradient_across(found, side, side.detach())
+        torch.testing.assert_close(ours, gradient_across(theirs, side, side.detach()), rtol=1e-4, atol=1e-5)
     assert losses.cosent(scores[:0], grades[:0], 0.05).item() == 0
     assert losses.cosent(torch.tensor([0.9, 0.1]), torch.tensor([5.0, 0.0]), 0.05) < 1e-5
 
@@ -265,3 +392,17 @@ def test_spread_equals_a_double_loop() -> None:
     torch.testing.assert_close(found, expected)  # type: ignore[arg-type]
     torch.testing.assert_close(gradient(found, vectors), gradient(expected, vectors))  # type: ignore[arg-type]
     assert losses.spread(vectors[:1]).item() == 0
+
+
+def test_spread_equals_sentence_transformers_but_for_the_floor() -> None:
+    """Harm: a published weight of the regulariser is another one here: EmbeddingGemma's is of the sum of columns."""
+    from sentence_transformers.sentence_transformer.losses import GlobalOrthogonalRegularizationLoss
+
+    columns = [nn.functional.normalize(unit(9, DIM, seed=seed) + 0.5, dim=-1).requires_grad_() for seed in (1, 2)]
+    theirs = GlobalOrthogonalRegularizationLoss(nn.Identity(), mean_weight=0.0, aggregation="sum")
+    expected = theirs.compute_loss_from_embeddings(columns)["gor_second_moment"]
+    found = losses.spread(columns[0]) + losses.spread(columns[1])
+    torch.testing.assert_close(found - 2 / DIM, expected)  # theirs is zero below what random vectors have
+    for column in columns:  # theirs divides by the norm
+        ours = gradient_across(found, column, column.detach())
+        torch.testing.assert_close(ours, gradient_across(expected, column, column.detach()), rtol=1e-4, atol=1e-6)

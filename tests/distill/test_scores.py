@@ -100,6 +100,59 @@ def test_ties_for_the_first_place_are_refused_when_no_temperature_helps() -> Non
         scores.auto_temperature(held, np.ones(held.shape, bool))
 
 
+def of_logits(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """A cross-encoder's raw scores: positives about 8, negatives from -8 to 5."""
+    generator = np.random.default_rng(seed)
+    held = generator.uniform(-8, 5, (100, 24))
+    held[:, 0] = generator.normal(8, 1, 100)
+    return held, np.ones(held.shape, bool)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 10.0])
+def test_targets_of_published_settings_pass(temperature: float) -> None:
+    """Harm: what SimLM and RocketQAv2 trained with (raw logits, a temperature of 1) is refused."""
+    held, present = of_logits()
+    found = scores.check_targets(held, present, temperature, "t")
+    each = [naive_entropy(row.tolist(), temperature) for row in held]
+    assert found == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize(("temperature", "said"), [(0.02, "one passage takes all"), (1000.0, "all are alike")])
+def test_targets_that_collapse_are_refused_with_their_entropy_and_the_cure(temperature: float, said: str) -> None:
+    """Harm: a one-hot or a uniform target trains for hours, and its curve falls."""
+    held, present = of_logits()
+    automatic = f"auto, which would be {scores.auto_temperature(held, present):.3g}"
+    with pytest.raises(
+        Refused, match=rf"^t: .* {said}: their mean entropy is \d\.\d+ nats, of 3\.178 .*{automatic}\.$"
+    ):
+        scores.check_targets(held, present, temperature, "t")
+
+
+def test_lists_of_equal_scores_do_not_hide_that_the_others_collapsed() -> None:
+    """Harm: a tenth of the lists, all ties, bring the mean entropy of one-hot targets above any threshold."""
+    held, present = of_logits()
+    held[:20] = 3.0
+    with pytest.raises(Refused, match="one passage takes all"):
+        scores.check_targets(held, present, 0.02, "t")
+    with pytest.raises(Refused, match="equal or missing"):
+        scores.check_targets(held[:20], present[:20], 1.0, "t")
+
+
+def test_margins_that_no_student_can_have_are_refused_with_the_scale_that_it_can() -> None:
+    """Harm: a student of cosines is to be ahead by 13: it only ever pushes apart as far as it can."""
+    held, present = of_logits()
+    widest = float(np.quantile(held[:, :1] - held[:, 1:], 0.99))
+    with pytest.raises(Refused, match=rf"^t: 1: .*reach {widest:.3g} \(.* no two cosines .*With {widest:.2g} they"):
+        scores.check_margins(held, present, 1.0, "t")
+    scores.check_margins(held, present, widest, "t")
+    scores.check_margins(*ragged(), 1.0, "t")
+    with pytest.raises(Refused, match="hardly tell"):
+        scores.check_margins(held, present, 1e5, "t")
+    for nothing in (np.zeros(held.shape), held):
+        with pytest.raises(Refused, match="equal or missing"):
+            scores.check_margins(nothing, present & (nothing is not held), 1.0, "t")
+
+
 def test_histogram_counts_every_finite_value() -> None:
     """Harm: one NaN in a column stops the step that draws it."""
     made = scores.histogram(np.array([0.0, 0.5, 1.0, math.nan, math.inf]), bins=2)

@@ -1,31 +1,41 @@
 """Every part of the objective in a training step: what it sees, and that cached gradients leave it as it is."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill import fit, losses
 from distill.batches import Batch
-from distill.objective import Objective, Schedule
+from distill.interfaces import Embedder, TokenRows, Tokens
+from distill.objective import LOSSES, Objective, Schedule
 from students import Encoder
 
 QUERIES, TEXTS, DIM = 9, 20, 8
 SCHEDULE = Schedule(steps=4, queries=QUERIES)
 
+TEMPERATURES = {"teacher_temperature": 0.1, "matrix_teacher_temperature": 0.1}
+
+
+def only(*names: str, **settings: object) -> Objective:
+    """These losses alone, each with a weight of its own."""
+    weights: dict[str, object] = {name: 1 / (2 + at) for at, name in enumerate(names)}
+    return Objective(**{"contrastive": 0.0, **TEMPERATURES, **weights, **settings})  # type: ignore[arg-type]
+
+
 OBJECTIVES = {
-    "contrastive": Objective(),
+    **{name: only(name) for name in LOSSES},
     "hard, masked, same tower": Objective(same_tower=True, margin=0.02, hardness=5.0, temperature=0.1),
     "a learned temperature": Objective(learn_temperature=True, temperature=0.07),
-    "kl": Objective(contrastive=0, kl=1, teacher_temperature=0.1),
-    "regression": Objective(contrastive=0, regression=1),
-    "cosent": Objective(contrastive=0, cosent=1),
-    "spread": Objective(spread=0.5),
-    "shorter vectors": Objective(kl=1, teacher_temperature=0.1, regression=1, spread=0.1, widths=(4, 7)),
-    "all": Objective(kl=1, teacher_temperature=0.1, regression=1, cosent=0.3, spread=0.1, same_tower=True, margin=0.1),
+    "a squared distance": only("regression", distance="l2"),
+    "margins of logits": only("margin_mse", margin_scale=20.0),
+    "shorter vectors": only(*LOSSES, widths=(4, 7)),
+    "all": only(*LOSSES, same_tower=True, margin=0.1),
 }
 
 
@@ -36,7 +46,7 @@ def model(encoder: Path) -> Encoder:
 
 @pytest.fixture(scope="module")
 def batch(model: Encoder, texts: list[str]) -> Batch:
-    """Nine queries: six with lists of three, three with one scored passage."""
+    """Nine queries: six with lists of three, three with one scored passage; a text and a query without a target."""
     generator = torch.Generator().manual_seed(3)
     listed = torch.randint(TEXTS, (QUERIES, 3), generator=generator)
     listed[:, 0] = torch.arange(QUERIES)
@@ -46,11 +56,13 @@ def batch(model: Encoder, texts: list[str]) -> Batch:
     allowed[torch.arange(QUERIES), listed[:, 0]] = True
     rivals = ~torch.eye(QUERIES, dtype=torch.bool)
     rivals[6:] = False
+    text_targets, query_targets = (torch.randn(rows, DIM, generator=generator) for rows in (TEXTS, QUERIES))
+    text_targets[4], query_targets[2] = torch.nan, torch.nan  # the teacher has read neither
     return Batch(
         texts=model.tokenize(texts[:TEXTS]).take(np.arange(TEXTS)),
-        text_targets=torch.randn(TEXTS, DIM, generator=generator),
+        text_targets=text_targets,
         queries=model.tokenize(texts[TEXTS : TEXTS + QUERIES]).take(np.arange(QUERIES)),
-        query_targets=torch.randn(QUERIES, DIM, generator=generator),
+        query_targets=query_targets,
         listed=listed,
         allowed=allowed,
         rivals=rivals,
@@ -184,6 +196,172 @@ def test_shorter_vectors_are_unit_vectors_and_count_as_much_as_the_whole(model: 
     assert float(whole["contrastive"]) == pytest.approx(naive[0], rel=1e-4)
     assert found["accuracy"] == whole["accuracy"]
     model.train()
+
+
+def cosines(one: Tensor, other: Tensor) -> Tensor:
+    """Of each with each, one by one."""
+    return torch.stack([torch.stack([nn.functional.cosine_similarity(a, b, dim=0) for b in other]) for a in one])
+
+
+@pytest.mark.parametrize("widths", [(), (5, 9)])
+def test_the_matrix_is_of_all_passages_that_the_teacher_has_read(
+    model: Encoder, batch: Batch, widths: tuple[int, ...]
+) -> None:
+    """Harm: only the own list is compared, or the query's row is of another query's vectors."""
+    model.eval()
+    assert batch.queries is not None and batch.query_targets is not None and batch.text_targets is not None
+    settings = {"matrix_temperature": 0.3, "matrix_teacher_temperature": 0.2, "widths": widths}
+    found = fit.Training(model, only("matrix", **settings), SCHEDULE).eval().parts(batch)["matrix"]
+    queries, texts = model(batch.queries).detach(), model(batch.texts).detach()
+    asked, read = [row for row in range(QUERIES) if row != 2], [row for row in range(TEXTS) if row != 4]
+    told = (cosines(batch.query_targets[asked], batch.text_targets[read]) / 0.2).log_softmax(1)
+    naive = []
+    for width in (model.dim, *widths):
+        said = (cosines(queries[asked, :width], texts[read, :width]) / 0.3).log_softmax(1)
+        naive.append((told.exp() * (told - said)).sum(1).mean())
+    torch.testing.assert_close(found, torch.stack(naive).mean(), rtol=1e-4, atol=1e-6)
+    model.train()
+
+
+@pytest.mark.parametrize("widths", [(), (5, 9)])
+@pytest.mark.parametrize("lacking", [None, "queries", "text_targets", "query_targets"])
+def test_relations_are_of_all_texts_that_the_teacher_has_read(
+    model: Encoder, batch: Batch, widths: tuple[int, ...], lacking: str | None
+) -> None:
+    """Harm: queries are told from queries and passages from passages, and never the one from the other."""
+    model.eval()
+    assert batch.queries is not None and batch.query_targets is not None and batch.text_targets is not None
+    given = batch
+    if lacking:
+        given = replace(batch, **{lacking: None, **({"query_targets": None} if lacking == "queries" else {})})  # type: ignore[arg-type]
+    found = fit.Training(model, only("relational", widths=widths), SCHEDULE).eval().parts(given)["relational"]
+    sides = [] if lacking == "text_targets" else [(model(batch.texts), batch.text_targets, 4)]
+    sides += [] if lacking in ("queries", "query_targets") else [(model(batch.queries), batch.query_targets, 2)]
+    made, wanted = (
+        torch.cat([torch.cat([side[at][: side[2]], side[at][side[2] + 1 :]]) for side in sides]) for at in (0, 1)
+    )
+    each = [
+        (cosines(made[:, :width], made[:, :width]) - cosines(wanted, wanted)).square().mean()
+        for width in (model.dim, *widths)
+    ]
+    torch.testing.assert_close(found, torch.stack(each).mean(), rtol=1e-4, atol=1e-6)
+    model.train()
+
+
+@pytest.mark.parametrize("distance", ["cosine", "l2"])
+def test_regression_is_of_queries_positives_and_hard_negatives(model: Encoder, batch: Batch, distance: str) -> None:
+    """Harm: hard negatives, whose vectors EmbeddingGemma found to matter most, are left where they are."""
+    model.eval()
+    assert batch.query_targets is not None and batch.text_targets is not None
+    projector = nn.Linear(model.dim, DIM)
+    training = fit.Training(model, only("regression", distance=distance), SCHEDULE, projector).eval()
+    found = training.parts(batch)["regression"]
+    terms = []
+    for made, wanted in ((batch.texts, batch.text_targets), (batch.queries, batch.query_targets)):
+        for vector, target in zip(projector(model(made)), wanted, strict=True):
+            if target.isfinite().all():
+                cosine = 1 - nn.functional.cosine_similarity(vector, target, dim=0)
+                terms.append(cosine if distance == "cosine" else (vector - target).square().sum())
+    assert len(terms) == TEXTS - 1 + QUERIES - 1
+    torch.testing.assert_close(found, torch.stack(terms).mean())
+    model.train()
+
+
+def test_a_batch_that_the_teacher_has_not_read_is_no_nan(model: Encoder, batch: Batch) -> None:
+    """Harm: one batch of rows without vectors or scores, and the step with its other losses is thrown away."""
+    assert batch.query_targets is not None and batch.text_targets is not None and batch.scores is not None
+    bare = replace(
+        batch,
+        query_targets=torch.full_like(batch.query_targets, torch.nan),
+        text_targets=torch.full_like(batch.text_targets, torch.nan),
+        scores=torch.full_like(batch.scores, torch.nan),
+    )
+    training = fit.Training(model, only(*LOSSES), SCHEDULE, nn.Linear(model.dim, DIM))
+    parts = training.parts(bare)
+    for name in ("kl", "matrix", "margin_mse", "cosent", "regression", "relational"):
+        assert parts[name] == 0
+    training.zero_grad()
+    training.total(parts).backward()
+    grads = [held.grad for held in training.parameters() if held.grad is not None]
+    assert grads
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+class Rows(Embedder):
+    """A table of vectors, read by row number: by us and by sentence-transformers."""
+
+    dim = 12
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(rows, self.dim, generator=torch.Generator().manual_seed(4)))
+
+    def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
+        """A text is the number of a row."""
+        return TokenRows.of([[int(text)] for text in texts], [0] * len(texts), 0)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Rows as unit vectors."""
+        return nn.functional.normalize(self.table[tokens.ids[:, 0]], dim=-1)
+
+    def save(self, folder: Path) -> None:
+        """Not needed here."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Not needed here."""
+        raise NotImplementedError
+
+
+class Theirs(nn.Module):
+    """The same as sentence-transformers wants it."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def get_embedding_dimension(self) -> int:
+        """Of the whole vectors."""
+        return self.rows.dim
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One column of texts."""
+        return {"sentence_embedding": nn.functional.normalize(self.rows.table[features["rows"]], dim=-1)}
+
+
+@pytest.mark.parametrize("name", ["contrastive", "kl", "margin_mse"])
+def test_shorter_vectors_equal_sentence_transformers(name: str) -> None:
+    """Harm: vectors that are cut elsewhere than theirs; only the weight differs: our mean is their sum."""
+    from sentence_transformers.sentence_transformer import losses as their_losses
+
+    model, count = Rows(4 * 6), 6  # queries, positives and two negatives of each, in turn
+    wrapped = Theirs(model)
+    columns = [{"rows": torch.arange(count) + at * count} for at in range(4)]
+    scores = torch.rand(count, 3, generator=torch.Generator().manual_seed(5))
+    theirs, factor = {
+        "contrastive": (their_losses.MultipleNegativesRankingLoss(wrapped, scale=5.0), 1.0),
+        "kl": (their_losses.DistillKLDivLoss(wrapped, student_temperature=0.2, teacher_temperature=0.1), 0.04),
+        "margin_mse": (their_losses.MarginMSELoss(wrapped), 1.0),
+    }[name]
+    whole = their_losses.MatryoshkaLoss(wrapped, theirs, [12, 7, 3])  # type: ignore[arg-type]
+    expected = whole(columns, scores)
+    expected.backward()
+    their_slope, model.table.grad = model.table.grad, None
+    rows = model.tokenize([str(row) for row in range(4 * count)])
+    batch = Batch(
+        texts=rows.take(np.arange(count, 4 * count)),
+        queries=rows.take(np.arange(count)),
+        listed=torch.arange(3)[None, :] * count + torch.arange(count)[:, None],
+        allowed=torch.ones(count, 3 * count, dtype=torch.bool),
+        scores=scores,
+    )
+    objective = only(name, widths=(7, 3), temperature=0.2, student_temperature=0.2)
+    found = fit.Training(model, objective, SCHEDULE).parts(batch)[name]
+    found.backward()
+    torch.testing.assert_close(found * 3 * factor, expected, rtol=1e-4, atol=1e-6)
+    assert model.table.grad is not None and their_slope is not None
+    torch.testing.assert_close(model.table.grad * 3 * factor, their_slope, rtol=1e-3, atol=1e-6)
 
 
 def test_only_scored_pairs_are_ranked_by_their_scores(model: Encoder, batch: Batch) -> None:
