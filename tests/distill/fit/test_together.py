@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from distill import tables
 from distill.fit import together
 from distill.interfaces import Tokens
+from distill.objective import LOSSES
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,11 +28,30 @@ steps:
       sources:
         - class_path: distill.readers.JSONL
           init_args: {{path: tests/data/questions.jsonl, kind: retrieval, task: Find the answer}}
+        - class_path: distill.readers.CSV
+          init_args: {{path: {pairs}, kind: sts, benchmark: true, task: Say the same}}
+  passage_vectors:
+    embed:
+      model: &teacher {{class_path: students.Encoder, init_args: {{base: {encoder}, length: 24}}}}
+      passages: corpus
+  query_vectors:
+    embed: {{model: *teacher, queries: corpus}}
+  candidates:
+    mine:
+      passages: corpus
+      queries: corpus
+      passage_vectors: passage_vectors
+      query_vectors: query_vectors
+      depth: 8
+  lists:
+    label: {{candidates: candidates, negatives: 3, ceiling: 5.0}}
   first:
     train:
-      model: {{class_path: students.Encoder, init_args: {{base: {encoder}, length: 24}}}}
+      model: {{class_path: students.Encoder, init_args: {{base: {encoder}, layers: [0, 2], length: 24}}}}
       passages: corpus
-      examples: corpus
+      examples: [corpus, lists]
+      vectors: [passage_vectors, query_vectors]
+      objective: {{learn_temperature: true, same_tower: true, widths: [4], {weights}}}
       schedule: &schedule {{steps: 6, queries: 7, learning_rate: 1e-3, warmup: 1, precision: fp32}}
   second:
     train: {{model: first, passages: corpus, examples: corpus, schedule: *schedule}}
@@ -51,7 +71,7 @@ def test_shares_come_back_in_order(texts: int, processes: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the devices here are CPU processes")
-def test_two_processes_train_the_same_model(encoder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_model(encoder: Path, texts: list[str], tmp_path: Path) -> None:
     """Harm: more devices are another batch, another gradient, another model, or the same work done twice."""
     calm = {name: value for name, value in os.environ.items() if name not in together.LIGHTNINGS}
     held = {}
@@ -59,12 +79,15 @@ def test_two_processes_train_the_same_model(encoder: Path, tmp_path: Path) -> No
     settings = json.loads((start / "config.json").read_bytes())
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # each process draws its own
     (start / "config.json").write_text(json.dumps(settings | dropout))
+    pairs, rows = tmp_path / "pairs.csv", [f'"{texts[at]}","{texts[at + 20]}",{at % 6}' for at in range(12)]
+    pairs.write_text("\n".join(["sentence1,sentence2,score", *rows]))
+    named = {"pairs": pairs, "encoder": start, "weights": ", ".join(f"{loss}: 0.5" for loss in LOSSES)}
     for devices, strategy in ((1, "auto"), (2, "ddp")):
         file = tmp_path / f"{strategy}.yaml"
-        text = FILE.format(output=tmp_path / strategy, devices=devices, strategy=strategy, encoder=start)
+        text = FILE.format(output=tmp_path / strategy, devices=devices, strategy=strategy, **named)
         file.write_text(text)
         command = [sys.executable, "-m", "distill", "run", str(file)]
-        done = subprocess.run(command, check=False, cwd=ROOT, env=calm, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, check=False, cwd=ROOT, env=calm, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("first: 6 of 6") == 1  # one process speaks
         held[strategy] = {
@@ -74,6 +97,8 @@ def test_two_processes_train_the_same_model(encoder: Path, tmp_path: Path) -> No
             )
             for step in ("first", "second")
         }
+    told = {row["measure"] for row in tables.read(tmp_path / "ddp" / "mine" / "first", "curves").to_pylist()}
+    assert told >= LOSSES.keys()
     for step, (weights, losses) in held["auto"].items():
         others, curve = held["ddp"][step]
         assert curve == pytest.approx(losses, abs=1e-4)
