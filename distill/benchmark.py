@@ -162,7 +162,7 @@ def _by_task(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
 def answers(
     model: Embedder, benchmark: Benchmark, depth: int, seed: int, runtime: Runtime, bar: console.Bar
 ) -> tuple[Values, float | None]:
-    """What a model gets on the benchmark, and the passages it embeds each second.
+    """What a model gets on the benchmark, and the seconds that it reads passages for; None if there is no search.
 
     Args:
         model: It.
@@ -184,11 +184,11 @@ def answers(
         return embed([each.text for each in asked], [each.task for each in asked])
 
     values: Values = {}
-    speed = None
+    seconds = None
     if queries := benchmark.queries:
         began = time.perf_counter()
         passages = embed(benchmark.passages, None)
-        speed = round(len(passages) / (time.perf_counter() - began), 1)
+        seconds = time.perf_counter() - began
         rows, _ = search.top_k(read(queries), passages, min(depth, len(passages)))
         found = metrics.retrieval(rows, [query.judged for query in queries], depth)
         values |= {measure: (queries, column.tolist()) for measure, column in found.items()}
@@ -201,7 +201,7 @@ def answers(
             told, found_of = values.setdefault(measure, ([], []))
             told += task
             found_of += judge(read(task), _classes(task), seed).tolist()
-    return values, speed
+    return values, seconds
 
 
 def words(benchmark: Benchmark, depth: int) -> Values:
@@ -240,6 +240,16 @@ def bootstraps(
         if kept in columns:
             held[measure] = metrics.average(_tasks(measure, columns[kept], asked, resamples, seed))
     return held
+
+
+def together(held: Sequence[Mapping[str, Bootstrap]]) -> dict[str, Bootstrap]:
+    """The mean of each measure over the benchmarks that have it, each drawn by itself; those of retrieval first."""
+    order = ("", SPEARMAN, ACCURACY, V_MEASURE)
+    named = dict.fromkeys(name for measures in held for name in measures)
+    return {
+        name: metrics.average([measures[name] for measures in held if name in measures])
+        for name in sorted(named, key=lambda name: order.index(name) if name in order else 0)
+    }
 
 
 def _tasks(

@@ -36,6 +36,9 @@ TIMES = (
     "and 95\u00a0% than p95. Passages a second are of batches, on all cores or an accelerator. "
     "Size is that of the weights."
 )
+BESIDE = ("mrr", "recall")
+"""Measures of retrieval that are told of all benchmarks together, and not of each."""
+
 CUT = 500
 """Characters that are shown of a long text."""
 
@@ -152,6 +155,8 @@ def title(metrics: Metrics, students: Sequence[str]) -> tuple[str, str]:
     """The page's title and what it counts on."""
     measure, measured = shown(metrics["main"]), metrics["measures"][metrics["main"]]
     searched = f"; only the benchmark's own {metrics['passages']:,} passages are searched" if metrics["queries"] else ""
+    if each := metrics.get("benchmarks", {}):
+        searched = f" of {len(each)} benchmarks, each asked by itself; means over those that have a measure"
     lead = f"{_asked(metrics)}{searched}. Intervals hold 95\u00a0% of {metrics['resamples']:,} paired resamples."
     student = _taught(metrics, students)
     if student is None:
@@ -190,17 +195,23 @@ def cautions(metrics: Metrics, students: Sequence[str]) -> list[str]:
 
 
 def warning(metrics: Metrics) -> str:
-    """Why a benchmark can hardly tell models apart; empty of one that can."""
-    measured, why = metrics["measures"][metrics["main"]], []
-    if metrics[_what(metrics)] < FEW_QUERIES:
-        why.append(f"{_asked(metrics)} (fewer than {FEW_QUERIES})")
-    if metrics["queries"] and metrics["passages"] < FEW_PASSAGES:
-        why.append(f"{metrics['passages']:,} passages (fewer than {FEW_PASSAGES})")
-    if (best := measured.get(metrics["teacher"], {}).get("value", 0.0)) > NO_ROOM:
-        why.append(f"a teacher at {best:.3f} {shown(metrics['main'])} (above {NO_ROOM})")
-    if not why:
-        return ""
-    return f"This benchmark has {' and '.join(why)}: it can hardly tell models apart."
+    """Why a benchmark can hardly tell models apart; empty where each of them can."""
+    each: Mapping[str, Metrics] = metrics.get("benchmarks") or {"This benchmark": metrics}
+    weak = {name: why for name, held in each.items() if (why := _weak(held, metrics["teacher"]))}
+    return " ".join(f"{name} has {' and '.join(why)}: it can hardly tell models apart." for name, why in weak.items())
+
+
+def _weak(held: Metrics, teacher: str) -> list[str]:
+    """What keeps one benchmark from telling models apart."""
+    measure, measured = next(iter(held["measures"].items()))
+    why = []
+    if held[_what(held)] < FEW_QUERIES:
+        why.append(f"{_asked(held)} (fewer than {FEW_QUERIES})")
+    if held["queries"] and held["passages"] < FEW_PASSAGES:
+        why.append(f"{held['passages']:,} passages (fewer than {FEW_PASSAGES})")
+    if (best := measured.get(teacher, {}).get("value", 0.0)) > NO_ROOM:
+        why.append(f"a teacher at {best:.3f} {shown(measure)} (above {NO_ROOM})")
+    return why
 
 
 def _asked(metrics: Metrics) -> str:
@@ -275,11 +286,12 @@ def sections(
                 ),
                 Table(costs, cost, "Cost; milliseconds of one query on one CPU core", strong),
                 Text(TIMES),
+                *_each(metrics, strong),
                 *_tasks(metrics, strong),
                 Figures(_figures(metrics, students)),
             ],
         ),
-        Section("Every difference", [_differences(metrics)], folded=True),
+        Section("Every difference", _all_differences(metrics), folded=True),
     ]
 
 
@@ -341,6 +353,22 @@ def _cost(costs: Mapping[str, Any]) -> list[str]:
     return [*counts, size(costs.get("bytes")), *times, f"{speed:,.1f}" if speed else NONE]
 
 
+def _each(metrics: Metrics, strong: Sequence[int]) -> list[Table]:
+    """Of several benchmarks, what models are compared by in each: a table of a measure."""
+    found = []
+    several = {at: held["measures"] for at, held in metrics.get("benchmarks", {}).items()}
+    for measure in metrics["measures"]:
+        held = {at: measures[measure] for at, measures in several.items() if measure in measures}
+        if held and measure.partition("@")[0] not in BESIDE:
+            rows = [
+                [model, *(score(of[model]) if model in of else NONE for of in held.values())]
+                for model in metrics["models"]
+            ]
+            about = f"{shown(measure)} of each benchmark, with 95 % intervals"
+            found.append(Table(["model", *held], rows, about, strong))
+    return found
+
+
 def _tasks(metrics: Metrics, strong: Sequence[int]) -> list[Table]:
     if not metrics["tasks"]:
         return []
@@ -355,15 +383,22 @@ def _tasks(metrics: Metrics, strong: Sequence[int]) -> list[Table]:
     return [Table(columns, rows, f"{shown(metrics['main'])} by task (queries)", strong)]
 
 
-def _differences(metrics: Metrics) -> Table:
-    measured = metrics["measures"][metrics["main"]]
+def _all_differences(metrics: Metrics) -> list[Block]:
+    """Of the main measure: of all benchmarks together, and of each."""
+    main, several = metrics["main"], metrics.get("benchmarks", {})
+    made = [_differences(metrics["measures"][main], f"{shown(main)}{', mean of all benchmarks' if several else ''}")]
+    for at, held in several.items():
+        measure = next(iter(held["measures"]))
+        made.append(_differences(held["measures"][measure], f"{shown(measure)} on {at}"))
+    return [*made]
+
+
+def _differences(measured: Mapping[str, Any], what: str) -> Table:
     rows = [
         [name, *(score(held["above"][o], "+") if o != name else "" for o in measured)]
         for name, held in measured.items()
     ]
-    return Table(
-        ["row above column", *measured], rows, f"Paired differences of {shown(metrics['main'])}, with 95 % intervals"
-    )
+    return Table(["row above column", *measured], rows, f"Paired differences of {what}, with 95 % intervals")
 
 
 def _figures(metrics: Metrics, students: Sequence[str]) -> list[tuple[str, str]]:

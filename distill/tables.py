@@ -76,13 +76,14 @@ CURVES = pa.schema([("step", pa.int64()), ("measure", pa.string()), ("value", pa
 RESULTS = pa.schema(
     [
         ("model", pa.string()),
+        ("benchmark", pa.string()),
         ("task", pa.string()),
         ("query", pa.int64()),
         ("measure", pa.string()),
         ("value", pa.float32()),
     ]
 )
-"""What was measured of each model on each query (a row of the examples evaluated)."""
+"""What was measured of each model on each query (a row of the benchmark's examples)."""
 
 READ = 4096
 """Texts given at once."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill import readers, tables
+from distill import readers, recipe, tables
 from distill.estimate.machine import FILLING
 from distill.estimate.sizes import (
     BYTES_A_TOKEN,
@@ -231,11 +231,14 @@ def _evaluate(plan: Plan, step: Step) -> Work:
     settings = step.settings
     models = settings["models"]
     assert isinstance(models, dict)
-    texts = plan.texts(settings["passages"], "passages")
-    asked = plan.texts(settings["examples"], "examples").rows
+    searched = [plan.texts(folder, "passages") for folder in recipe.paths(settings["passages"])]
+    asked = sum(plan.texts(folder, "examples").rows for folder in recipe.paths(settings["examples"]))
     weights = [plan.weights(model) for model in models.values()]
     left = _left(step, "results", len(models) + int(bool(settings["lexical"])))
-    tokens = [texts.cut(held.length) + asked * held.asked() if held else texts.cut(1 << 30) for held in weights]
+    tokens = [
+        sum(texts.cut(held.length if held else 1 << 30) for texts in searched) + (asked * held.asked() if held else 0.0)
+        for held in weights
+    ]
     size = asked * 4.0 * 60 * (len(models) + 1)
     seconds = 2.0 + len(models) * (LATENCY if settings["latency"] else 0.0)
     known = [held.forward * read for held, read in zip(weights, tokens, strict=True) if held]

@@ -1,4 +1,4 @@
-"""Models to results: every model on every query or text of a benchmark, with intervals, sizes and latency."""
+"""Models to results: every model on every query or text of benchmarks, with intervals, sizes and latency."""
 
 import gc
 import math
@@ -9,17 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import artifact, console, files, tables
+from distill import artifact, console, files, lineage, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
 from distill.runtime import Runtime
-from distill.stages import stage
+from distill.stages import stage, summed
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from distill.benchmark import Asked, Benchmark, Values
+    from distill.benchmark import Benchmark, Values
     from distill.interfaces import Embedder
     from distill.metrics import Bootstrap
 
@@ -29,9 +29,22 @@ REPETITIONS = 30
 PATIENCE = 10.0  # seconds after which a slow model's latency is known well enough
 STUDENT = 0.9  # of the teacher's bytes, at most; a teacher's stages differ by an adapter
 TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
+APART = 1000  # seeds of one benchmark from those of the next: its tasks have some of their own
+
+Folders = Path | tuple[Path, ...]
 
 
-def _check(models: Mapping[str, Model], teacher: str, lexical: bool, depth: int) -> None:
+def _check(
+    passages: Folders, examples: Folders, models: Mapping[str, Model], teacher: str, lexical: bool, depth: int
+) -> None:
+    searched, asked = _all(passages), _all(examples)
+    if len(searched) != len(asked) or not asked:
+        raise Refused(
+            f"examples: {len(asked)}, with {len(searched)} `passages`; needed: as many of each, in one order, so that "
+            "every benchmark has passages of its own."
+        )
+    if len(set(asked)) < len(asked):
+        raise Refused("examples: one artifact stands there twice. Name each once.")
     if teacher and teacher not in models:
         raise Refused(
             f"teacher: {teacher!r} is none of the models ({', '.join(models)}). Name one, or say teacher: ''."
@@ -42,11 +55,15 @@ def _check(models: Mapping[str, Model], teacher: str, lexical: bool, depth: int)
         raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
 
 
-@stage(version=1, resumes=True, check=_check)
+def _all(folders: Folders) -> tuple[Path, ...]:
+    return (folders,) if isinstance(folders, Path) else folders
+
+
+@stage(version=2, resumes=True, check=_check)
 def evaluate(
     *,
-    passages: Path,
-    examples: Path,
+    passages: Folders,
+    examples: Folders,
     models: dict[str, Model],
     teacher: str = "teacher",
     lexical: bool = True,
@@ -57,13 +74,17 @@ def evaluate(
     runtime: Runtime = Runtime(),
     out: Path,
 ) -> Facts:
-    """Measure models on a benchmark, one after the other; a killed run goes on with those left.
+    """Measure models on one benchmark or several, one model after the other; a killed run goes on with those left.
+
+    Each benchmark is searched by itself. Of several, each is reported, and of each measure the mean over those that
+    have it.
 
     Args:
-        passages: Artifact that holds all passages to search.
+        passages: Artifact that holds all passages to search; of several benchmarks, a list of them.
         examples: Artifact that holds the queries with their graded passages (kind retrieval), pairs with people's
             scores (sts), and texts with their class (classification: told from eight of each; clustering: put together
-            by k-means), as readers give them with `benchmark: true`; others are left out and counted.
+            by k-means), as readers give them with `benchmark: true`; others are left out and counted. Of several
+            benchmarks, a list in the order of `passages`.
         models: What is measured, by the name it has in tables: a step that trained it, or a class.
         teacher: The one of `models` that retention is relative to; empty for none.
         lexical: Whether BM25 is measured beside them.
@@ -82,36 +103,65 @@ def evaluate(
     """
     from distill import benchmark as room
 
-    artifact.check_refers(examples, "passages", passages)
-    benchmark = room.opened(tables.read(passages, "passages"), tables.read(examples, "examples"), str(examples))
-    names = [*models, *([LEXICAL] if lexical and benchmark.queries else [])]
+    benchmarks = _opened(_all(passages), _all(examples))
+    names = [*models, *([LEXICAL] if lexical and any(held.queries for held in benchmarks.values()) else [])]
     for part in tables.missing(out / "results", len(names)):
         name = names[part]
         console.say(f"{name} ({part + 1} of {len(names)})")
         if name in models:
-            values, costs = _model(name, models[name], benchmark, depth, latency, seed, runtime)
+            values, costs = _model(name, models[name], benchmarks, depth, latency, seed, runtime)
         else:
-            values, costs = room.words(benchmark, depth), {"what": "BM25: words in common"}
+            values = {at: room.words(held, depth) for at, held in benchmarks.items() if held.queries}
+            costs = {"what": "BM25: words in common"}
         rows = [
-            (name, asked.task, asked.row, measure, value)
-            for measure, (group, column) in values.items()
+            (name, at, asked.task, asked.row, measure, value)
+            for at, found in values.items()
+            for measure, (group, column) in found.items()
             for asked, value in zip(group, column, strict=True)
         ]
         columns = dict(zip(tables.RESULTS.names, zip(*rows, strict=True), strict=True))
         tables.write(out / "results", tables.RESULTS, columns, part=part, note={"model": name, "costs": costs})
-    summary = _summary(out / "results", benchmark, teacher, resamples, seed)
+    summary = _summary(out / "results", benchmarks, teacher, resamples, seed)
     files.write_json(out / "metrics.json", summary)
     facts = _facts(summary)
     return facts | {
-        "dropped": benchmark.dropped,
-        "refers": {"examples": artifact.fingerprint(examples), "passages": artifact.fingerprint(passages)},
+        "dropped": summed(held.dropped for held in benchmarks.values()),
+        "refers": _refers(_all(passages), _all(examples)),
     }
 
 
+def _opened(passages: tuple[Path, ...], examples: tuple[Path, ...]) -> dict[str, "Benchmark"]:
+    """Each benchmark by its name."""
+    from distill import benchmark as room
+
+    for searched, asked in zip(passages, examples, strict=True):
+        artifact.check_refers(asked, "passages", searched)
+    return {
+        name: room.opened(tables.read(searched, "passages"), tables.read(asked, "examples"), str(asked))
+        for name, searched, asked in zip(lineage.names(examples), passages, examples, strict=True)
+    }
+
+
+def _refers(passages: tuple[Path, ...], examples: tuple[Path, ...]) -> dict[str, str]:
+    """The tables that results count rows of; of several benchmarks, with their names."""
+    found = {}
+    for name, searched, asked in zip(lineage.names(examples), passages, examples, strict=True):
+        after = f" of {name}" if len(examples) > 1 else ""
+        found[f"examples{after}"] = artifact.fingerprint(asked)
+        found[f"passages{after}"] = artifact.fingerprint(searched)
+    return found
+
+
 def _model(
-    name: str, model: Model, benchmark: "Benchmark", depth: int, latency: bool, seed: int, runtime: Runtime
-) -> tuple["Values", dict[str, object]]:
-    """What one model gets on the benchmark, and what it costs."""
+    name: str,
+    model: Model,
+    benchmarks: Mapping[str, "Benchmark"],
+    depth: int,
+    latency: bool,
+    seed: int,
+    runtime: Runtime,
+) -> tuple[dict[str, "Values"], dict[str, object]]:
+    """What one model gets on each benchmark, and what it costs."""
     import torch
 
     from distill import benchmark as room
@@ -121,14 +171,17 @@ def _model(
     loaded = models.embedder(model)
     costs: dict[str, object] = {"what": models.label(model), **_size(loaded)}
     if latency:
-        costs["latency"] = _latency(loaded, benchmark.asked)
+        costs["latency"] = _latency(loaded, benchmarks)
     loaded.to(best_device())
-    with console.bar(name, benchmark.texts) as bar:
-        values, speed = room.answers(loaded, benchmark, depth, seed, runtime, bar)
+    with console.bar(name, sum(held.texts for held in benchmarks.values())) as bar:
+        found = {at: room.answers(loaded, held, depth, seed, runtime, bar) for at, held in benchmarks.items()}
     del loaded
     gc.collect()  # the next model needs the room
     torch.cuda.empty_cache()
-    return values, {**costs, "passages_per_second": speed}
+    searched = {at: seconds for at, (_, seconds) in found.items() if seconds is not None}
+    passages = sum(len(benchmarks[at].passages) for at in searched)
+    speed = round(passages / sum(searched.values()), 1) if searched else None
+    return {at: values for at, (values, _) in found.items()}, {**costs, "passages_per_second": speed}
 
 
 def _size(model: "Embedder") -> dict[str, object]:
@@ -145,11 +198,12 @@ def _size(model: "Embedder") -> dict[str, object]:
     }
 
 
-def _latency(model: "Embedder", asked: Sequence["Asked"]) -> dict[str, float]:
+def _latency(model: "Embedder", benchmarks: Mapping[str, "Benchmark"]) -> dict[str, float]:
     """Milliseconds from the text of one query to its vector, on one CPU core, in the weights' own arithmetic."""
     import numpy as np
     import torch
 
+    asked = [each for held in benchmarks.values() for each in held.asked]
     query = sorted(asked, key=lambda each: len(each.text))[len(asked) // 2]
     model.cpu()
     taken: list[float] = []
@@ -177,35 +231,68 @@ def _one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _summary(results: Path, benchmark: "Benchmark", teacher: str, resamples: int, seed: int) -> dict[str, object]:
-    """What `metrics.json` says: of each model what it costs, of each measure every value and difference."""
+COUNTED = ("queries", "pairs", "texts", "passages")
+"""What a benchmark holds; texts are those of a class."""
+
+
+def _summary(
+    results: Path, benchmarks: Mapping[str, "Benchmark"], teacher: str, resamples: int, seed: int
+) -> dict[str, object]:
+    """What `metrics.json` says: of each model what it costs, of each measure every value and difference.
+
+    Of several benchmarks the measures are means over those that have them, and `benchmarks` holds each by its name.
+    """
     from distill import benchmark as room
 
     columns = _columns(results)
-    held = room.bootstraps(columns, benchmark, resamples, seed)
+    held = {
+        at: room.bootstraps(columns[at], benchmark, resamples, seed + APART * number)
+        for number, (at, benchmark) in enumerate(benchmarks.items())
+    }
+    means = room.together(list(held.values()))
+    each: dict[str, dict[str, Any]] = {
+        at: {
+            **_counts(benchmark),
+            "measures": {measure: _compared(found, teacher) for measure, found in held[at].items()},
+            "tasks": _by_task(columns[at], benchmark),
+        }
+        for at, benchmark in benchmarks.items()
+    }
+    alone = next(iter(each.values()))
+    several = {
+        **{name: sum(found[name] for found in each.values()) for name in COUNTED},
+        "measures": {measure: _compared(found, teacher) for measure, found in means.items()},
+        "tasks": {},
+        "benchmarks": each,
+    }
     return {
-        "main": next(iter(held)),
+        "main": next(iter(means)),
         "teacher": teacher,
-        "queries": len(benchmark.queries),
-        "pairs": len(benchmark.pairs),
-        "texts": len(benchmark.classes) + len(benchmark.clusters),
-        "passages": len(benchmark.passages),
         "resamples": resamples,
         "models": {str(note["model"]): note["costs"] for note in tables.notes(results)},
-        "measures": {measure: _compared(bootstrap, teacher) for measure, bootstrap in held.items()},
-        "tasks": _by_task(columns, benchmark),
+        **(alone if len(each) == 1 else several),
     }
 
 
-def _columns(results: Path) -> dict[str, dict[str, "np.ndarray"]]:
-    """By measure and model, one value for each query."""
+def _counts(benchmark: "Benchmark") -> dict[str, int]:
+    texts = len(benchmark.classes) + len(benchmark.clusters)
+    counts = (len(benchmark.queries), len(benchmark.pairs), texts, len(benchmark.passages))
+    return dict(zip(COUNTED, counts, strict=True))
+
+
+def _columns(results: Path) -> dict[str, dict[str, dict[str, "np.ndarray"]]]:
+    """By benchmark, measure and model, one value for each query."""
     import numpy as np
 
     rows = tables.opened(results)
-    found: dict[str, dict[str, list[float]]] = {}
-    for model, measure, value in zip(*(rows[name].to_pylist() for name in ("model", "measure", "value")), strict=True):
-        found.setdefault(measure, {}).setdefault(model, []).append(value)
-    return {measure: {model: np.array(held) for model, held in models.items()} for measure, models in found.items()}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    names = ("model", "benchmark", "measure", "value")
+    for model, at, measure, value in zip(*(rows[name].to_pylist() for name in names), strict=True):
+        found.setdefault(at, {}).setdefault(measure, {}).setdefault(model, []).append(value)
+    return {
+        at: {measure: {model: np.array(held) for model, held in models.items()} for measure, models in measures.items()}
+        for at, measures in found.items()
+    }
 
 
 def _compared(held: "Bootstrap", teacher: str) -> dict[str, dict[str, object]]:
@@ -263,10 +350,33 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
         )
         for name, held in models.items()
     ]
-    title = ", ".join(
-        f"{summary[name]:,} {name}" for name in ("queries", "pairs", "texts", "passages") if summary[name]
-    )
+    counted = {key: summary[key] for key in ("main", "teacher", *COUNTED)}
+    title = ", ".join(f"{summary[name]:,} {name}" for name in COUNTED if summary[name])
+    each = summary.get("benchmarks", {})
+    title = f"mean of {len(each)} benchmarks: {title}" if each else title
     columns = ("model", f"{main} [95 %]", *others, f"of {summary['teacher']}'s", "size", "ms a query, one core")
     console.table(title, columns, rows)
-    counted = {key: summary[key] for key in ("main", "teacher", "queries", "pairs", "texts", "passages")}
+    if each:
+        _show_each(each, list(models))
+        counted["benchmarks"] = {at: {name: held[name] for name in COUNTED} for at, held in each.items()}
     return {**counted, "models": models}
+
+
+def _show_each(benchmarks: Mapping[str, Any], models: Sequence[str]) -> None:
+    """A line for every benchmark by itself: what models are compared by there, and how far each comes."""
+    from distill import benchmark as room
+
+    rows = [
+        (
+            at,
+            name,
+            *(
+                f"{held['measures'][name][model]['value']:.3f}" if model in held["measures"][name] else "-"
+                for model in models
+            ),
+        )
+        for at, held in benchmarks.items()
+        for name in room.MAIN
+        if name in held["measures"]
+    ]
+    console.table("each benchmark by itself", ("benchmark", "measure", *models), rows)

@@ -113,6 +113,19 @@ def test_the_lead_says_what_is_searched() -> None:
     assert "searched" not in findings.title(metrics({}, queries=0, pairs=300), STUDENTS)[1]
 
 
+def test_of_several_benchmarks_each_is_told() -> None:
+    """Harm: a mean hides where a student fails, or a benchmark of ten queries hides among large ones."""
+    one, other = metrics({"distilled": 0.62}), metrics({"distilled": 0.58}, queries=10)
+    several = metrics({}, benchmarks={"one": one, "other": other})
+    assert "of 2 benchmarks, each asked by itself" in findings.title(several, STUDENTS)[1]
+    assert findings.warning(several).startswith("other has 10 queries (fewer than 50): it can hardly tell")
+    tables, folded = (section.markdown() for section in findings.sections(several, STUDENTS, [], {})[1:])
+    assert "nDCG@10 of each benchmark" in tables
+    assert "| distilled | 0.620 [0.610, 0.630] | 0.580 [0.570, 0.590] |" in tables.replace("**", "")
+    for what in ("nDCG@10, mean of all benchmarks", "nDCG@10 on one", "nDCG@10 on other"):
+        assert f"Paired differences of {what}" in folded
+
+
 def test_the_standing_claims_ask_whether_the_teacher_is_worth_it() -> None:
     """Harm: a second stage that makes the teacher worse, or a teacher below the start, is asked by nobody."""
     found = findings.verdicts(findings.CLAIMS, metrics({"teacher_1": 0.70, "start": 0.70}))

@@ -16,8 +16,10 @@ from rich.console import Console
 from torch import nn
 
 from distill import artifact, console, files, tables
+from distill import benchmark as room
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
+from distill.metrics import bootstrap
 from distill.models import Model, embedder
 from distill.runtime import Runtime
 from distill.stages.evaluate import evaluate
@@ -299,12 +301,57 @@ def test_words_find_what_words_can_find(tmp_path: Path) -> None:
     assert models["bm25"]["bytes"] is None
 
 
+def test_several_benchmarks_are_those_asked_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: a query finds passages of another benchmark, or a mean weighs a large benchmark more than a small one."""
+    one, other = benchmark(tmp_path / "one"), benchmark(tmp_path / "other", pairs=True, queries=7)
+    classes = labelled(tmp_path / "classes", common=True)
+    several = (classes, one, other)
+    settings: dict[str, Any] = {"models": MODELS, "latency": False, "resamples": 20}
+    facts = evaluate(passages=several, examples=several, **settings, out=tmp_path / "out")
+    shown = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["main"], metrics["queries"], metrics["texts"]) == ("ndcg@10", 31, 60)
+    assert list(metrics["benchmarks"]) == ["classes", "one", "other"]
+    alone = {}
+    for folder in several:
+        evaluate(passages=folder, examples=folder, **settings, out=tmp_path / f"{folder.name}_alone")
+        alone[folder.name] = json.loads((tmp_path / f"{folder.name}_alone" / "metrics.json").read_text())
+    for name, held in metrics["benchmarks"].items():
+        assert list(held["measures"]) == list(alone[name]["measures"])
+        for measure, models in held["measures"].items():
+            for model, found in models.items():
+                assert found["value"] == alone[name]["measures"][measure][model]["value"]
+    for measure, models in metrics["measures"].items():
+        having = [held["measures"][measure] for held in alone.values() if measure in held["measures"]]
+        for model, found in models.items():
+            assert found["value"] == pytest.approx(np.mean([held[model]["value"] for held in having]))
+            assert found["low"] <= found["value"] <= found["high"]
+        below = np.mean([held["teacher"]["value"] - held["small"]["value"] for held in having])
+        assert models["teacher"]["above"]["small"]["value"] == pytest.approx(below)
+    assert set(tables.read(tmp_path / "out", "results")["benchmark"].to_pylist()) == {"classes", "one", "other"}
+    assert "mean of 3 benchmarks" in shown and "each benchmark by itself" in shown
+    assert facts["dropped"] == {"kind classification": 2, "no positive": 2, "only text of its class": 1}
+    assert facts["refers"]["passages of one"] == artifact.fingerprint(one)  # type: ignore[index]
+
+
+def test_a_mean_of_benchmarks_is_drawn_in_each() -> None:
+    """Harm: benchmarks of one size are drawn alike, which widens or narrows the interval of their mean."""
+    values = {"a": np.random.default_rng(0).normal(size=400)}
+    held = [{"ndcg@10": bootstrap(values, 2000, seed)} for seed in (0, 1000)]
+    mean, one = room.together(held)["ndcg@10"].mean("a"), held[0]["ndcg@10"].mean("a")
+    assert mean.value == pytest.approx(one.value)
+    assert (mean.high - mean.low) / (one.high - one.low) == pytest.approx(2**-0.5, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"teacher": "professor"}, "'professor' is none of the models"),
         ({"models": {**MODELS, "bm25": Words}}, "'bm25' is the lexical search"),
         ({"depth": 5}, "depth: 5; needed: 10 or more"),
+        ({"examples": (Path("a"), Path("b"))}, "examples: 2, with 1 `passages`; needed: as many of each"),
+        ({"examples": (), "passages": ()}, "examples: 0, with 0"),
+        ({"examples": (Path("a"),) * 2, "passages": (Path("a"),) * 2}, "one artifact stands there twice"),
     ],
 )
 def test_mistakes_are_refused(tmp_path: Path, changed: dict[str, object], said: str) -> None:
