@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from distill import console, encode, metrics, search, tables
+from distill import compact, console, encode, metrics, search, tables
 from distill.errors import Refused
 from distill.interfaces import Embedder
 from distill.metrics import Bootstrap
@@ -20,6 +20,9 @@ experiments in which its class was told right, and the number of its cluster."""
 
 SPEARMAN, V_MEASURE = "spearman", "v_measure"
 """The measures that are of all pairs, or texts, of a task together."""
+
+SMALLER = "smaller"
+"""What nDCG@10 of vectors made smaller is named by, with their width and form behind it."""
 
 MAIN = (f"ndcg@{metrics.CUT}", SPEARMAN, ACCURACY, V_MEASURE)
 """What models are compared by in each kind of task."""
@@ -159,8 +162,39 @@ def _by_task(asked: Sequence[Asked]) -> dict[str, list[Asked]]:
     return found
 
 
+@dataclass(frozen=True)
+class Smaller:
+    """What vectors are made smaller to, beside whole ones in fp32."""
+
+    widths: tuple[int, ...] = ()
+    quantized: bool = False
+
+    def forms(self, dim: int) -> list[tuple[int, compact.Form]]:
+        """Width and form of each, the whole width first; widths that a model has not are left out."""
+        widths = [dim, *sorted((width for width in self.widths if width < dim), reverse=True)]
+        forms = compact.FORMS if self.quantized else compact.FORMS[:1]
+        return [(width, form) for width in widths for form in forms][1:]
+
+
+def named(width: int, form: compact.Form) -> str:
+    """The measure of vectors of this width and form."""
+    return f"{SMALLER} {width} {form}"
+
+
+def parsed(measure: str) -> tuple[int, compact.Form]:
+    """Width and form of what `named` named."""
+    _, width, form = measure.split()
+    return int(width), next(known for known in compact.FORMS if known == form)
+
+
 def answers(
-    model: Embedder, benchmark: Benchmark, depth: int, seed: int, runtime: Runtime, bar: console.Bar
+    model: Embedder,
+    benchmark: Benchmark,
+    depth: int,
+    seed: int,
+    runtime: Runtime,
+    bar: console.Bar,
+    smaller: Smaller = Smaller(),
 ) -> tuple[Values, float | None]:
     """What a model gets on the benchmark, and the seconds that it reads passages for; None if there is no search.
 
@@ -171,6 +205,7 @@ def answers(
         seed: Of the few texts of a class that are told, and of the first middles of clusters.
         runtime: How fast.
         bar: Shows how far it is.
+        smaller: Widths and forms of vectors that are searched too.
     """
 
     def embed(texts: Sequence[str], tasks: Sequence[str] | None) -> Float[np.ndarray, "texts dim"]:
@@ -189,8 +224,12 @@ def answers(
         began = time.perf_counter()
         passages = embed(benchmark.passages, None)
         seconds = time.perf_counter() - began
-        rows, _ = search.top_k(read(queries), passages, min(depth, len(passages)))
-        found = metrics.retrieval(rows, [query.judged for query in queries], depth)
+        vectors, judged = read(queries), [query.judged for query in queries]
+        rows, _ = search.top_k(vectors, passages, min(depth, len(passages)))
+        found = metrics.retrieval(rows, judged, depth)
+        for width, form in smaller.forms(model.dim):
+            rows = compact.top_k(form, compact.cut(vectors, width), compact.cut(passages, width), metrics.CUT, seed)
+            found[named(width, form)] = metrics.ndcg(rows, judged)
         values |= {measure: (queries, column.tolist()) for measure, column in found.items()}
     if pairs := benchmark.pairs:
         others = [benchmark.passages[next(iter(pair.judged))] for pair in pairs]
@@ -220,7 +259,7 @@ def _classes(asked: Sequence[Asked]) -> Int[np.ndarray, "texts"]:
 def bootstraps(
     columns: Mapping[str, Mapping[str, Float[np.ndarray, "asked"]]], benchmark: Benchmark, resamples: int, seed: int
 ) -> dict[str, Bootstrap]:
-    """Every measure of every model, drawn again; nDCG@10 first where there is retrieval.
+    """Every measure of every model, drawn again; nDCG@10 first where there is retrieval. Not of vectors made smaller.
 
     Spearman, accuracy and V-measure are means over tasks, as in MTEB.
 
@@ -230,8 +269,12 @@ def bootstraps(
         resamples: How often.
         seed: Of the draws.
     """
-    apart = (COSINE, ACCURACY, CLUSTER)
-    held = {name: metrics.bootstrap(models, resamples, seed) for name, models in columns.items() if name not in apart}
+    apart = (COSINE, ACCURACY, CLUSTER, SMALLER)
+    held = {
+        name: metrics.bootstrap(models, resamples, seed)
+        for name, models in columns.items()
+        if name.partition(" ")[0] not in apart
+    }
     for measure, kept, asked in (
         (SPEARMAN, COSINE, benchmark.pairs),
         (ACCURACY, ACCURACY, benchmark.classes),
@@ -240,6 +283,25 @@ def bootstraps(
         if kept in columns:
             held[measure] = metrics.average(_tasks(measure, columns[kept], asked, resamples, seed))
     return held
+
+
+def smaller_ones(
+    columns: Mapping[str, Mapping[str, Float[np.ndarray, "asked"]]], resamples: int, seed: int
+) -> dict[str, Bootstrap]:
+    """Of each model nDCG@10 of its whole vectors and of those made smaller, drawn together.
+
+    Args:
+        columns: By measure and model, what came out for each who was asked.
+        resamples: How often.
+        seed: Of the draws.
+    """
+    names = [name for name in columns if name.partition(" ")[0] == SMALLER]
+    return {
+        model: metrics.bootstrap(
+            {name: columns[name][model] for name in (MAIN[0], *names) if model in columns[name]}, resamples, seed
+        )
+        for model in dict.fromkeys(model for name in names for model in columns[name])
+    }
 
 
 def together(held: Sequence[Mapping[str, Bootstrap]]) -> dict[str, Bootstrap]:

@@ -46,6 +46,22 @@ def retrieval(
     return dict(zip(measures(depth), found.T, strict=True))
 
 
+def ndcg(retrieved: Int[np.ndarray, "queries found"], judged: Sequence[Grades]) -> Float[np.ndarray, "queries"]:
+    """nDCG@10 of each query alone, as `retrieval` gives it, for where many rankings are measured.
+
+    Args:
+        retrieved: Rows of passages, the best first; -1 where nothing was found.
+        judged: The grades of each query; at least one positive.
+    """
+    gains, ideal = np.zeros((len(judged), CUT)), np.zeros((len(judged), CUT))
+    for row, (ranking, grades) in enumerate(zip(retrieved[:, :CUT].tolist(), judged, strict=True)):
+        gains[row, : len(ranking)] = [max(grades.get(passage, 0.0), 0.0) for passage in ranking]
+        best = sorted((grade for grade in grades.values() if grade > 0), reverse=True)[:CUT]
+        ideal[row, : len(best)] = best
+    discount = 1 / np.log2(np.arange(2, CUT + 2))
+    return (gains @ discount) / (ideal @ discount)
+
+
 def _one(ranking: Sequence[int], grades: Grades, depth: int) -> list[float]:
     places = {passage: place for place, passage in enumerate(ranking) if passage >= 0}
     gains = [0.0] * max(len(ranking), depth)  # so that what was not retrieved lies below every depth

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from distill.errors import Refused
 from distill.runtime import best_device
@@ -14,12 +14,12 @@ AT_ONCE = 2048  # queries on a GPU at once: with a block of passages, 2 GB of pr
 
 
 def top_k(
-    queries: Float[np.ndarray, "queries dim"], passages: Float[np.ndarray, "passages dim"], k: int
+    queries: Real[np.ndarray, "queries dim"], passages: Real[np.ndarray, "passages dim"], k: int
 ) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
     """The k passages of the largest inner product with each query, the best first, and that product.
 
     Exact, at the limit of the matrix product (FAISS flat; torch where there is a GPU); passages are read in
-    blocks, so they may be memory-mapped fp16 and memory does not grow with the corpus.
+    blocks, so they may be memory-mapped fp16 or int8, and memory does not grow with the corpus.
 
     Equal products stand in the order of the passages.
 
@@ -140,7 +140,7 @@ class Lexical:
 
 def products(
     queries: Float[np.ndarray, "queries dim"],
-    passages: Float[np.ndarray, "passages dim"],
+    passages: Real[np.ndarray, "passages dim"],
     rows: Int[np.ndarray, "queries k"],
 ) -> Float[np.ndarray, "queries k"]:
     """The inner product of each query with some passages of its own, in fp32."""

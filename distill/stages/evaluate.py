@@ -19,7 +19,7 @@ from distill.stages import stage, summed
 if TYPE_CHECKING:
     import numpy as np
 
-    from distill.benchmark import Benchmark, Values
+    from distill.benchmark import Benchmark, Smaller, Values
     from distill.interfaces import Embedder
     from distill.metrics import Bootstrap
 
@@ -35,7 +35,13 @@ Folders = Path | tuple[Path, ...]
 
 
 def _check(
-    passages: Folders, examples: Folders, models: Mapping[str, Model], teacher: str, lexical: bool, depth: int
+    passages: Folders,
+    examples: Folders,
+    models: Mapping[str, Model],
+    teacher: str,
+    lexical: bool,
+    depth: int,
+    widths: tuple[int, ...],
 ) -> None:
     searched, asked = _all(passages), _all(examples)
     if len(searched) != len(asked) or not asked:
@@ -53,6 +59,8 @@ def _check(
         raise Refused(f"models: {LEXICAL!r} is the lexical search. Give the model another name, or say lexical: false.")
     if depth < 10:
         raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
+    if len(set(widths)) < len(widths) or any(width < 1 for width in widths):
+        raise Refused(f"widths: {list(widths)}; needed: widths of 1 or more, each once.")
 
 
 def _all(folders: Folders) -> tuple[Path, ...]:
@@ -70,6 +78,8 @@ def evaluate(
     depth: int = 100,
     resamples: int = 2000,
     latency: bool = True,
+    widths: tuple[int, ...] = (),
+    quantized: bool = False,
     seed: int = 0,
     runtime: Runtime = Runtime(),
     out: Path,
@@ -91,7 +101,11 @@ def evaluate(
         depth: Passages retrieved for each query.
         resamples: How often queries are drawn again for the intervals.
         latency: Whether the time of one query on one CPU core is measured.
-        seed: Of the intervals, of the texts of a class that are told, and of clusters.
+        widths: Widths that vectors are cut to and searched at too, as after `objective.widths`. A model that has no
+            more is left out at that width.
+        quantized: Whether passages are searched too in int8, in one bit a number, and in one bit with the first forty
+            put in order by int8, at the whole width and at `widths`. Ranges are those of the benchmark's passages.
+        seed: Of the intervals, of the texts of a class that are told, of clusters, and of ties between equal bits.
         runtime: How fast.
         out: Where the results go.
 
@@ -103,13 +117,16 @@ def evaluate(
     """
     from distill import benchmark as room
 
-    benchmarks = _opened(_all(passages), _all(examples))
-    names = [*models, *([LEXICAL] if lexical and any(held.queries for held in benchmarks.values()) else [])]
+    benchmarks, smaller = _opened(_all(passages), _all(examples)), room.Smaller(widths, quantized)
+    searched = any(held.queries for held in benchmarks.values())
+    if smaller != room.Smaller() and not searched:
+        raise Refused("evaluate: widths and quantized are of retrieval, and no benchmark has queries. Leave them out.")
+    names = [*models, *([LEXICAL] if lexical and searched else [])]
     for part in tables.missing(out / "results", len(names)):
         name = names[part]
         console.say(f"{name} ({part + 1} of {len(names)})")
         if name in models:
-            values, costs = _model(name, models[name], benchmarks, depth, latency, seed, runtime)
+            values, costs = _model(name, models[name], benchmarks, smaller, depth, latency, seed, runtime)
         else:
             values = {at: room.words(held, depth) for at, held in benchmarks.items() if held.queries}
             costs = {"what": "BM25: words in common"}
@@ -124,6 +141,8 @@ def evaluate(
     summary = _summary(out / "results", benchmarks, teacher, resamples, seed)
     files.write_json(out / "metrics.json", summary)
     facts = _facts(summary)
+    if unmet := [width for width in widths if all(costs.get("dim", 0) <= width for costs in _costs(summary))]:
+        console.say(f"widths: {unmet[0]}: no model's vectors are wider, so nothing was cut to it.", "yellow")
     return facts | {
         "dropped": summed(held.dropped for held in benchmarks.values()),
         "refers": _refers(_all(passages), _all(examples)),
@@ -156,6 +175,7 @@ def _model(
     name: str,
     model: Model,
     benchmarks: Mapping[str, "Benchmark"],
+    smaller: "Smaller",
     depth: int,
     latency: bool,
     seed: int,
@@ -174,7 +194,7 @@ def _model(
         costs["latency"] = _latency(loaded, benchmarks)
     loaded.to(best_device())
     with console.bar(name, sum(held.texts for held in benchmarks.values())) as bar:
-        found = {at: room.answers(loaded, held, depth, seed, runtime, bar) for at, held in benchmarks.items()}
+        found = {at: room.answers(loaded, held, depth, seed, runtime, bar, smaller) for at, held in benchmarks.items()}
     del loaded
     gc.collect()  # the next model needs the room
     torch.cuda.empty_cache()
@@ -270,8 +290,35 @@ def _summary(
         "teacher": teacher,
         "resamples": resamples,
         "models": {str(note["model"]): note["costs"] for note in tables.notes(results)},
+        "smaller": _smaller(columns, resamples, seed),
         **(alone if len(each) == 1 else several),
     }
+
+
+def _costs(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(summary["models"].values())
+
+
+def _smaller(
+    columns: Mapping[str, Mapping[str, Mapping[str, "np.ndarray"]]], resamples: int, seed: int
+) -> dict[str, list[dict[str, object]]]:
+    """Of each model nDCG@10 of its vectors at each width and in each form, and how far below whole ones in fp32."""
+    from distill import benchmark as room
+    from distill import compact, metrics
+
+    drawn = [
+        room.smaller_ones(found, resamples, seed + APART * number) for number, found in enumerate(columns.values())
+    ]
+    made: dict[str, list[dict[str, object]]] = {}
+    for model in dict.fromkeys(model for held in drawn for model in held):
+        mean = metrics.average([held[model] for held in drawn if model in held])
+        for name in mean.models[1:]:
+            width, form = room.parsed(name)
+            searched, beside = compact.stored(form, width)
+            told = {"width": width, "form": form, "bytes": searched, "bytes_beside": beside}
+            above = mean.difference(name, room.MAIN[0])
+            made.setdefault(model, []).append({**told, **asdict(mean.mean(name)), "above": asdict(above)})
+    return made
 
 
 def _counts(benchmark: "Benchmark") -> dict[str, int]:
@@ -356,10 +403,30 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, object]:
     title = f"mean of {len(each)} benchmarks: {title}" if each else title
     columns = ("model", f"{main} [95 %]", *others, f"of {summary['teacher']}'s", "size", "ms a query, one core")
     console.table(title, columns, rows)
+    if summary["smaller"]:
+        _show_smaller(summary["smaller"])
     if each:
         _show_each(each, list(models))
         counted["benchmarks"] = {at: {name: held[name] for name in COUNTED} for at, held in each.items()}
     return {**counted, "models": models}
+
+
+def _show_smaller(smaller: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A line for each width and form of vectors."""
+    rows = [
+        (
+            model,
+            f"{held['width']:,}",
+            held["form"],
+            f"{held['bytes']:,}" + (f" + {held['bytes_beside']:,}" if held["bytes_beside"] else ""),
+            f"{held['value']:.3f} [{held['low']:.3f}, {held['high']:.3f}]",
+            f"{held['above']['value']:+.3f} [{held['above']['low']:+.3f}, {held['above']['high']:+.3f}]",
+        )
+        for model, found in smaller.items()
+        for held in found
+    ]
+    columns = ("model", "width", "form", "bytes a vector", "ndcg@10 [95 %]", "above whole vectors in fp32")
+    console.table("vectors made smaller", columns, rows)
 
 
 def _show_each(benchmarks: Mapping[str, Any], models: Sequence[str]) -> None:

@@ -334,6 +334,43 @@ def test_several_benchmarks_are_those_asked_alone(tmp_path: Path, capsys: pytest
     assert facts["refers"]["passages of one"] == artifact.fingerprint(one)  # type: ignore[index]
 
 
+def test_smaller_vectors_are_measured_beside_whole_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: what a form loses is told of other queries, another model, or with bytes that are not its own."""
+    one, other = benchmark(tmp_path / "one"), benchmark(tmp_path / "other", queries=9)
+    settings: dict[str, Any] = {"models": MODELS, "latency": False, "resamples": 20, "quantized": True}
+    both: dict[str, Any] = {"passages": (one, other), "examples": (one, other)}
+    evaluate(**both, **settings, widths=(8, 4, 50), out=tmp_path / "out")
+    assert "widths: 50: no model's vectors are wider" in " ".join(capsys.readouterr().out.split())
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert not any("smaller" in measure for measure in metrics["measures"])
+    named = [(held["width"], held["form"]) for held in metrics["smaller"]["teacher"]]
+    forms = ["float", "int8", "binary", "rescored"]
+    assert named == [(width, form) for width in (12, 8, 4) for form in forms][1:]
+    assert [held["width"] for held in metrics["smaller"]["small"]] == [8] * 3 + [4] * 4  # its own width is 8
+    assert [held["bytes"] for held in metrics["smaller"]["small"]] == [8, 1, 1, 16, 4, 1, 1]
+    assert [held["bytes_beside"] for held in metrics["smaller"]["small"]] == [0, 0, 8, 0, 0, 0, 4]
+    rows = tables.read(tmp_path / "out", "results").to_pylist()
+    for model, found in metrics["smaller"].items():
+        whole = metrics["measures"]["ndcg@10"][model]["value"]
+        for held in found:
+            name = f"smaller {held['width']} {held['form']}"
+            means = [
+                np.mean([r["value"] for r in rows if (r["model"], r["benchmark"], r["measure"]) == (model, at, name)])
+                for at in ("one", "other")
+            ]
+            assert held["value"] == pytest.approx(np.mean(means))
+            assert held["above"]["value"] == pytest.approx(held["value"] - whole)
+    eight = metrics["smaller"]["small"][0]
+    assert abs(eight["above"]["value"]) < 0.1 < metrics["measures"]["ndcg@10"]["small"]["value"]
+
+
+def test_smaller_vectors_need_a_search(tmp_path: Path) -> None:
+    """Harm: a setting is given, and nothing is measured of it."""
+    made = labelled(tmp_path / "bench", common=True)
+    with pytest.raises(Refused, match="no benchmark has queries"):
+        evaluate(passages=made, examples=made, models=MODELS, quantized=True, out=tmp_path / "out")
+
+
 def test_a_mean_of_benchmarks_is_drawn_in_each() -> None:
     """Harm: benchmarks of one size are drawn alike, which widens or narrows the interval of their mean."""
     values = {"a": np.random.default_rng(0).normal(size=400)}
@@ -351,6 +388,7 @@ def test_a_mean_of_benchmarks_is_drawn_in_each() -> None:
         ({"depth": 5}, "depth: 5; needed: 10 or more"),
         ({"examples": (Path("a"), Path("b"))}, "examples: 2, with 1 `passages`; needed: as many of each"),
         ({"examples": (), "passages": ()}, "examples: 0, with 0"),
+        ({"widths": (64, 64)}, "widths: .64, 64.; needed: widths of 1 or more, each once"),
         ({"examples": (Path("a"),) * 2, "passages": (Path("a"),) * 2}, "one artifact stands there twice"),
     ],
 )
