@@ -21,10 +21,13 @@ experiments in which its class was told right, and the number of its cluster."""
 SPEARMAN, V_MEASURE = "spearman", "v_measure"
 """The measures that are of all pairs, or texts, of a task together."""
 
+ASYMMETRIC = f"asymmetric_ndcg@{metrics.CUT}"
+"""nDCG@10 of a model's queries among passages that another model embedded, whose space both share."""
+
 SMALLER = "smaller"
 """What nDCG@10 of vectors made smaller is named by, with their width and form behind it."""
 
-MAIN = (f"ndcg@{metrics.CUT}", SPEARMAN, ACCURACY, V_MEASURE)
+MAIN = (f"ndcg@{metrics.CUT}", ASYMMETRIC, SPEARMAN, ACCURACY, V_MEASURE)
 """What models are compared by in each kind of task."""
 
 
@@ -195,6 +198,7 @@ def answers(
     runtime: Runtime,
     bar: console.Bar,
     smaller: Smaller = Smaller(),
+    embedded: Float[np.ndarray, "passages dim"] | None = None,
 ) -> tuple[Values, float | None]:
     """What a model gets on the benchmark, and the seconds that it reads passages for; None if there is no search.
 
@@ -206,6 +210,7 @@ def answers(
         runtime: How fast.
         bar: Shows how far it is.
         smaller: Widths and forms of vectors that are searched too.
+        embedded: The passages as another model embedded them, in this one's space.
     """
 
     def embed(texts: Sequence[str], tasks: Sequence[str] | None) -> Float[np.ndarray, "texts dim"]:
@@ -227,6 +232,9 @@ def answers(
         vectors, judged = read(queries), [query.judged for query in queries]
         rows, _ = search.top_k(vectors, passages, min(depth, len(passages)))
         found = metrics.retrieval(rows, judged, depth)
+        if embedded is not None:
+            rows, _ = search.top_k(vectors, embedded, min(metrics.CUT, len(passages)))
+            found[ASYMMETRIC] = metrics.ndcg(rows, judged)
         for width, form in smaller.forms(model.dim):
             rows = compact.top_k(form, compact.cut(vectors, width), compact.cut(passages, width), metrics.CUT, seed)
             found[named(width, form)] = metrics.ndcg(rows, judged)

@@ -88,6 +88,17 @@ def _about(facts: Mapping[str, object]) -> str:
     return (
         f"A text embedding model of {facts['dim']} dimensions, made with `distill`. It reads {facts['length']} tokens, "
         "prompt included; what is longer is cut. Vectors have unit length: compare them by their dot product."
+    ) + _space(facts)
+
+
+def _space(facts: Mapping[str, object]) -> str:
+    """What vectors of another model's space are compared with."""
+    if "space" not in facts:
+        return ""
+    return (
+        f"\n\nThey lie in the space of its teacher `{facts['space']}`: queries of this model find passages that the "
+        "teacher embedded, or passages of this model. Readers that pool `last_hidden_state` themselves get the "
+        "student's own space, which is another."
     )
 
 

@@ -26,6 +26,7 @@ FEW_QUERIES, FEW_PASSAGES, NO_ROOM = 50, 100, 0.99
 
 SHOWN = {
     "ndcg": "nDCG",
+    "asymmetric_ndcg": "asymmetric nDCG",
     "mrr": "MRR",
     "spearman": "Spearman (STS)",
     "accuracy": "accuracy (few-shot)",

@@ -7,7 +7,6 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +104,15 @@ def _check_alike(step: Step, made: Mapping[Path, Step]) -> None:
 
 
 def _check_portable(step: Step, made: Mapping[Path, Step]) -> None:
-    from distill.portable import Portable
+    from distill import portable
 
     kind = _kind(step.settings["model"], made)
     if kind is None or kind.__module__.partition(".")[0] not in OURS:
         return
     declared = {name for each in kind.__mro__ for name in inspect.get_annotations(each)}
-    if not declared >= {field.name for field in fields(Portable)}:
+    if not declared >= set(portable.required()):
+        named = step.settings["model"]
         raise Refused(
-            f"model: {step.settings['model'].name} is {with_article(kind.__name__)}, which cannot be written as a "
-            "mean-pooled transformer. Export a student such as students.Encoder."
+            f"model: {named.name if isinstance(named, Path) else 'this'} is {with_article(kind.__name__)}, which "
+            "cannot be written as a mean-pooled transformer. Export a student such as students.Encoder."
         )

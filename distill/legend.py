@@ -88,6 +88,7 @@ FIGURES = {
     "int8 cosine_min": "the same of the worst text",
     "int8 neighbours": "share of a text's ten nearest that stay the same with weights of 8 bits",
     "opens": "what in its folder is to be opened",
+    "space": "model whose vectors these are compared with",
     "prompts": "what is put before a text of this kind",
     "bytes": "size of this file",
     # evaluate

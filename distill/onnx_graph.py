@@ -48,19 +48,22 @@ def _edge(module: str) -> ModuleType:
 
 
 class _Graph(nn.Module):
-    """What is traced: a backbone, the mean of its states, unit length."""
+    """What is traced: a backbone, the mean of its states, unit length; and a projector, and unit length again."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, projector: nn.Linear | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.projector = projector
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         typed = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **typed).last_hidden_state
-        vectors = pooling.mean(states, attention_mask.bool())
-        return states, nn.functional.normalize(vectors, dim=-1)
+        vectors = nn.functional.normalize(pooling.mean(states, attention_mask.bool()), dim=-1)
+        if self.projector is not None:
+            vectors = nn.functional.normalize(self.projector(vectors), dim=-1)
+        return states, vectors
 
 
 def export(model: Portable, file: Path) -> None:
@@ -90,7 +93,7 @@ def export(model: Portable, file: Path) -> None:
 
 def _traced(model: Portable, names: list[str]) -> torch.onnx.ONNXProgram:
     program = torch.onnx.export(
-        _Graph(model.backbone).eval(),
+        _Graph(model.backbone, model.projector).eval(),
         _examples(model, len(names)),
         dynamic_shapes=_shapes(model, len(names)),
         input_names=names,

@@ -7,16 +7,20 @@ in one word, a tokenizer class that transformers 4 does not know. They still rea
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows
 
 MODULES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+PROJECTOR, PROJECTED = "3_Dense", "4_Normalize"
+"""What stands behind those of a student that leads into its teacher's space."""
 NEEDED = ("tokenizer.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
 """What a program without our code reads of them."""
 POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -37,6 +41,15 @@ class Portable:
     """Said before a passage."""
     dim: int
     """Width of a vector."""
+    projector: nn.Linear | None = None
+    """From unit vectors to those of another model, which are brought to unit length again."""
+    space: str = ""
+    """That model."""
+
+
+def required() -> list[str]:
+    """Names of the parts that every model must have."""
+    return [field.name for field in fields(Portable) if field.default is MISSING]
 
 
 def parts(model: Embedder) -> Portable:
@@ -46,12 +59,12 @@ def parts(model: Embedder) -> Portable:
         Refused: It consists of something else, such as a teacher's latent attention.
     """
     names = [field.name for field in fields(Portable)]
-    if absent := [name for name in names if not hasattr(model, name)]:
+    if absent := [name for name in required() if not hasattr(model, name)]:
         raise Refused(
             f"{type(model).__name__} has no {', '.join(absent)}: it cannot be written as a mean-pooled transformer. "
             "Export a student such as students.Encoder."
         )
-    found = Portable(**{name: getattr(model, name) for name in names})
+    found = Portable(**{name: getattr(model, name) for name in names if hasattr(model, name)})
     if not hasattr(found.tokenizer, "backend_tokenizer"):
         raise Refused(
             f"{type(found.tokenizer).__name__} has no tokenizer.json, which most readers need. "
@@ -67,12 +80,36 @@ def write(model: Portable, folder: Path) -> None:
         file.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
     _amend(folder / "config.json", {"pad_token_id": model.tokenizer.pad_token_id})
     _write_tokenizer(model, folder)
-    _json(folder / "modules.json", [_module(number, name, path) for number, (name, path) in enumerate(MODULES.items())])
+    modules = list(MODULES.items())
+    if model.projector is not None:
+        modules += [("Dense", PROJECTOR), ("Normalize", PROJECTED)]
+        _write_projector(model.projector, model.space, folder)
+    _json(folder / "modules.json", [_module(number, name, path) for number, (name, path) in enumerate(modules)])
     _json(folder / "sentence_bert_config.json", {"max_seq_length": model.length, "do_lower_case": False})
     _json(folder / "config_sentence_transformers.json", _settings(model))
-    for path, settings in ((MODULES["Pooling"], _pooling(model.dim)), (MODULES["Normalize"], {})):
+    for path, settings in ((MODULES["Pooling"], _pooling(pooled(model))), (MODULES["Normalize"], {})):
         (folder / path).mkdir()  # with a file in it: an empty folder does not survive git, nor some archives
         _json(folder / path / "config.json", settings)
+
+
+def pooled(model: Portable) -> int:
+    """Width of the mean of the states, which a projector may change."""
+    return model.dim if model.projector is None else model.projector.in_features
+
+
+def _write_projector(projector: nn.Linear, space: str, folder: Path) -> None:
+    """Write the module `Dense`, in names that old readers know too, and the second `Normalize`."""
+    for path in (PROJECTOR, PROJECTED):
+        (folder / path).mkdir()
+    identity = "torch.nn.modules.linear.Identity"
+    shape = {"in_features": projector.in_features, "out_features": projector.out_features, "bias": True}
+    _json(folder / PROJECTOR / "config.json", shape | {"activation_function": identity})
+    _json(folder / PROJECTOR / "space.json", {"space": space})
+    _json(folder / PROJECTED / "config.json", {})
+    held = {f"linear.{name}": tensor.contiguous() for name, tensor in projector.state_dict().items()}
+    file = folder / PROJECTOR / "model.safetensors"
+    save_file(held, file)
+    file.chmod((folder / "config.json").stat().st_mode)
 
 
 def _module(number: int, name: str, path: str) -> dict[str, object]:
@@ -138,6 +175,8 @@ class Written:
     prompts: Mapping[str, str]
     length: int
     dim: int
+    space: str = ""
+    """The model whose vectors those of the folder are compared with; empty if it is its own."""
 
     def tokenize(self, texts: Sequence[str], side: str) -> TokenRows:
         """Texts to token ids.
@@ -161,9 +200,13 @@ def read(folder: Path) -> Written:
     if absent := [name for name in NEEDED if not (folder / name).is_file()]:
         raise Refused(f"{folder} has no {', '.join(absent)}: it is no exported model. Name an export step.")
     try:
-        settings, cut, pooled = (json.loads((folder / name).read_bytes()) for name in NEEDED[1:])
+        settings, cut, pooling = (json.loads((folder / name).read_bytes()) for name in NEEDED[1:])
         tokenizer = Tokenizer.from_file(str(folder / NEEDED[0]))
         tokenizer.enable_truncation(cut["max_seq_length"])
-        return Written(tokenizer, settings["prompts"], cut["max_seq_length"], pooled["word_embedding_dimension"])
+        dim, space = pooling["word_embedding_dimension"], ""
+        if (folder / PROJECTOR).is_dir():
+            dim = json.loads((folder / PROJECTOR / "config.json").read_bytes())["out_features"]
+            space = json.loads((folder / PROJECTOR / "space.json").read_bytes())["space"]
+        return Written(tokenizer, settings["prompts"], cut["max_seq_length"], dim, space)
     except Exception as error:  # tokenizers raises nothing more precise
         raise Refused(f"{folder} cannot be read ({type(error).__name__}: {error}). Export the model again.") from error

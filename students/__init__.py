@@ -2,5 +2,6 @@
 
 from students.encoder import Encoder
 from students.exported import Exported
+from students.projected import Projected
 
-__all__ = ["Encoder", "Exported"]
+__all__ = ["Encoder", "Exported", "Projected"]

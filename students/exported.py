@@ -21,12 +21,15 @@ class Exported(Embedder):
         file: Which of its ONNX files runs; `onnx/model_quantized.onnx` is the one in int8.
     """
 
+    space = ""
+    """The model whose vectors these are compared with; empty if it is this one."""
+
     def __init__(self, folder: Path, file: str = "onnx/model.onnx") -> None:
         super().__init__()
         held = folder / "model" if (folder / "model").is_dir() else folder
         self.written = portable.read(held)
         self.file = held / file
-        self.dim = self.written.dim
+        self.dim, self.space = self.written.dim, self.written.space
         self._session = onnx_graph.session(self.file, torch.get_num_threads())
         self._threads = torch.get_num_threads()
         self.file_bytes = self.file.stat().st_size

@@ -185,7 +185,7 @@ class Plan:
                 for name, parameter in inspect.signature(model.func).parameters.items()
                 if parameter.default is not inspect.Parameter.empty
             } | model.keywords
-            folder = given.get("folder")
+            folder = given.get("folder") or given.get("model")
             return self.weights(folder) if isinstance(folder, Path) else described(given)
         return None
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def fit(
     seed: int = 0,
     runtime: Runtime = Runtime(),
     dev: Dev | None = None,
+    keep: Callable[[torch.nn.Linear], None] | None = None,
 ) -> tuple[Curve, int]:
     """Train an embedder in place, from its start or from the checkpoint in `folder`.
 
@@ -58,6 +59,7 @@ def fit(
         seed: Of dropout.
         runtime: Devices and strategy.
         dev: What is measured every `schedule.dev_steps`; the weights that did best are kept.
+        keep: What is done with the trained projector; it is dropped if None.
 
     Returns:
         The value of each measure at each step, and how many steps were skipped as not finite.
@@ -88,6 +90,8 @@ def fit(
     if best:
         best.restore(training)
     embedder.eval()
+    if keep and training.projector is not None:
+        keep(training.projector)
     return curves.curve, guard.skipped
 
 

@@ -36,7 +36,7 @@ GROUPS, LEAST = 4, 8
 
 
 class Training(lightning.LightningModule):
-    """An embedder being trained, with the projector into the teacher's space that is dropped afterwards.
+    """An embedder being trained, with the projector into the teacher's space.
 
     Args:
         embedder: What is trained: its parameters that require gradients.

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ def _check(
     lexical: bool,
     depth: int,
     widths: tuple[int, ...],
+    vectors: Folders,
 ) -> None:
     searched, asked = _all(passages), _all(examples)
     if len(searched) != len(asked) or not asked:
@@ -59,6 +60,11 @@ def _check(
         raise Refused(f"models: {LEXICAL!r} is the lexical search. Give the model another name, or say lexical: false.")
     if depth < 10:
         raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
+    if _all(vectors) and not any(hasattr(getattr(model, "func", model), "space") for model in models.values()):
+        raise Refused(
+            "vectors are searched by models in the space of the one that embedded them (students.Projected, or "
+            "students.Exported of one), and `models` has none. Name one, or leave `vectors` out."
+        )
     if len(set(widths)) < len(widths) or any(width < 1 for width in widths):
         raise Refused(f"widths: {list(widths)}; needed: widths of 1 or more, each once.")
 
@@ -80,6 +86,7 @@ def evaluate(
     latency: bool = True,
     widths: tuple[int, ...] = (),
     quantized: bool = False,
+    vectors: Folders = (),
     seed: int = 0,
     runtime: Runtime = Runtime(),
     out: Path,
@@ -105,6 +112,9 @@ def evaluate(
             more is left out at that width.
         quantized: Whether passages are searched too in int8, in one bit a number, and in one bit with the first forty
             put in order by int8, at the whole width and at `widths`. Ranges are those of the benchmark's passages.
+        vectors: A teacher's vectors of the passages, as `embed` made them, of some or all benchmarks in any order. The
+            queries of every model in that space, the teacher itself among them, are searched in them as well: what is
+            found there is `asymmetric_ndcg@10`.
         seed: Of the intervals, of the texts of a class that are told, of clusters, and of ties between equal bits.
         runtime: How fast.
         out: Where the results go.
@@ -122,11 +132,12 @@ def evaluate(
     if smaller != room.Smaller() and not searched:
         raise Refused("evaluate: widths and quantized are of retrieval, and no benchmark has queries. Leave them out.")
     names = [*models, *([LEXICAL] if lexical and searched else [])]
+    cached = _cached(_all(vectors), dict(zip(benchmarks, _all(passages), strict=True)))
     for part in tables.missing(out / "results", len(names)):
         name = names[part]
         console.say(f"{name} ({part + 1} of {len(names)})")
         if name in models:
-            values, costs = _model(name, models[name], benchmarks, smaller, depth, latency, seed, runtime)
+            values, costs = _model(name, models[name], benchmarks, smaller, cached, depth, latency, seed, runtime)
         else:
             values = {at: room.words(held, depth) for at, held in benchmarks.items() if held.queries}
             costs = {"what": "BM25: words in common"}
@@ -171,11 +182,61 @@ def _refers(passages: tuple[Path, ...], examples: tuple[Path, ...]) -> dict[str,
     return found
 
 
+@dataclass(frozen=True)
+class Cached:
+    """Vectors of benchmarks' passages that a model made before."""
+
+    model: str
+    folders: Mapping[str, Path]
+    """By the name of the benchmark."""
+
+
+def _cached(vectors: tuple[Path, ...], passages: Mapping[str, Path]) -> Cached | None:
+    """The artifact of vectors of each benchmark that has one.
+
+    Raises:
+        Refused: One would not be used, or they are of two spaces.
+    """
+    if not vectors:
+        return None
+    made: dict[str, Path] = {}
+    found: dict[str, Path] = {}
+    for folder in vectors:
+        facts = artifact.facts(folder)
+        refers = facts["refers"]
+        assert isinstance(refers, dict)
+        of = [at for at, held in passages.items() if refers["embedded"] == f"passages:{artifact.fingerprint(held)}"]
+        if not of:
+            raise Refused(
+                f"evaluate: vectors {folder} embeds none of `passages`. Name what embeds one, or leave it out."
+            )
+        made[str(facts["model"])] = folder
+        found |= dict.fromkeys(of, folder)
+    if len(made) > 1:
+        raise Refused(f"evaluate: vectors of {', '.join(made)}; their spaces differ. Name those of one teacher.")
+    return Cached(next(iter(made)), found)
+
+
+def _made(label: str) -> str:
+    """What made a model, without its name: steps may be renamed."""
+    return label.rpartition("@")[2]
+
+
+def _embedded(name: str, space: str, label: str, cached: Cached | None) -> dict[str, "np.ndarray"]:
+    """The vectors that the queries of a model are searched in, by benchmark; none of a model in a space of its own."""
+    if cached is None or (not space and _made(label) != _made(cached.model)):
+        return {}
+    if space and _made(space) != _made(cached.model):
+        raise Refused(f"evaluate: {name} leads to the space of {space}; vectors are of {cached.model}. Name its own.")
+    return {at: tables.matrix(tables.read(folder, "vectors")["vector"]) for at, folder in cached.folders.items()}
+
+
 def _model(
     name: str,
     model: Model,
     benchmarks: Mapping[str, "Benchmark"],
     smaller: "Smaller",
+    cached: "Cached | None",
     depth: int,
     latency: bool,
     seed: int,
@@ -189,12 +250,16 @@ def _model(
     from distill.runtime import best_device
 
     loaded = models.embedder(model)
+    embedded = _embedded(name, getattr(loaded, "space", ""), models.label(model), cached)
     costs: dict[str, object] = {"what": models.label(model), **_size(loaded)}
     if latency:
         costs["latency"] = _latency(loaded, benchmarks)
     loaded.to(best_device())
     with console.bar(name, sum(held.texts for held in benchmarks.values())) as bar:
-        found = {at: room.answers(loaded, held, depth, seed, runtime, bar, smaller) for at, held in benchmarks.items()}
+        found = {
+            at: room.answers(loaded, held, depth, seed, runtime, bar, smaller, embedded.get(at))
+            for at, held in benchmarks.items()
+        }
     del loaded
     gc.collect()  # the next model needs the room
     torch.cuda.empty_cache()
@@ -346,7 +411,7 @@ def _compared(held: "Bootstrap", teacher: str) -> dict[str, dict[str, object]]:
     """Of each model its value, what it keeps of the teacher's, and how far it is above each other."""
     made: dict[str, dict[str, object]] = {}
     for model in held.models:
-        kept = held.retention(model, teacher) if teacher else None
+        kept = held.retention(model, teacher) if teacher in held.models else None
         above = {other: asdict(held.difference(model, other)) for other in held.models if other != model}
         made[model] = {**asdict(held.mean(model)), "retention": asdict(kept) if kept else None, "above": above}
     return made

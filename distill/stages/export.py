@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from distill import artifact, console, files, lineage, tables
+from distill import artifact, console, files, lineage, recipe, tables
 from distill.artifact import Facts
 from distill.errors import Refused
+from distill.models import Model
 from distill.runtime import cores
 from distill.stages import stage
 
@@ -59,7 +60,7 @@ class Gates:
 @stage(version=1, compared=("passages",), warns=True)
 def export(
     *,
-    model: Path,
+    model: Model,
     passages: Path | None = None,
     precision: Literal["int8", "fp32"] = "int8",
     reduce_range: bool = False,
@@ -70,7 +71,8 @@ def export(
     """Write a student as a sentence-transformers folder with ONNX files, once they give the student's vectors.
 
     Args:
-        model: The step that trained it.
+        model: The step that trained it; or `students.Projected` with that step, whose vectors are of its teacher's
+            space.
         passages: Artifact whose passages the exports are compared on; int8 needs one.
         precision: Whether an int8 file is written beside the fp32 one.
         reduce_range: Seven bits for int8 weights, for x86 processors without VNNI: their sums overflow with eight.
@@ -87,9 +89,10 @@ def export(
     from distill import card, models, portable
 
     real = _sample(passages, texts, precision)
+    step = _step(model)
     student = models.embedder(model)
     parts = portable.parts(student)
-    told = lineage.told(model.name, artifact.facts(model))
+    told = lineage.told(step.name, artifact.facts(step))
     seconds: dict[str, float] = {}
     with files.replacing(out / "model") as folder, console.bar("export", 3) as bar:
         folder.mkdir()
@@ -103,10 +106,18 @@ def export(
             real_ours = ours["document"][len(AWKWARD) :]
             int8 = _int8(folder, real, real_ours, gates, reduce_range) if precision == "int8" else None
         facts = _facts(parts, folder, parity, int8, len(real))
-        title = f"{model.absolute().parent.name} {model.name}"
-        (folder / "README.md").write_text(card.markdown(title, card.steps(model), told, facts))
+        title = f"{step.absolute().parent.name} {step.name}"
+        (folder / "README.md").write_text(card.markdown(title, card.steps(step), told, facts))
         _write_manifest(folder)
     return {**facts, "opens": "model", "seconds_of": seconds}
+
+
+def _step(model: Model) -> Path:
+    """The step that trained what is exported."""
+    found = [path for path in recipe.paths(model) if artifact.is_artifact(path)]
+    if len(found) != 1:
+        raise Refused("model: no step trained it. Name the step that did, or students.Projected with that step.")
+    return found[0]
 
 
 @contextmanager
@@ -226,6 +237,7 @@ def _facts(
     return {
         "dim": parts.dim,
         "length": parts.length,
+        **({"space": parts.space} if parts.space else {}),
         "prompts": {"query": parts.query_prompt, "document": parts.passage_prompt},
         "texts": texts,
         "parity": parity,

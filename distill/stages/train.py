@@ -1,9 +1,10 @@
 """Examples or cached vectors to a model: teacher and student, each of their stages, and the controls."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from distill.stages import stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import nn
 
     from distill.batches import ExampleBatches, Lookup, TextBatches
     from distill.fit import Curve, Dev
@@ -37,6 +39,7 @@ def _check(
     schedule: Schedule,
     dev: Path | None,
     runtime: Runtime,
+    keep_projector: bool,
 ) -> None:
     """Refuse a call in which something is missing, or would do nothing without a word."""
     if not examples and not vectors:
@@ -45,6 +48,8 @@ def _check(
     _check_idle(objective, bool(examples))
     if not examples and (schedule.by_task or schedule.balance != 1 or schedule.near):
         raise Refused("by_task, balance and near are of examples, and there are none. Leave them out.")
+    if keep_projector and not objective.regression:
+        raise Refused("keep_projector: it is trained by objective.regression, which has no weight. Give it one.")
     if vectors and not (objective.needs("vectors") or schedule.near):
         raise Refused(
             "vectors are for objective.regression, relational and matrix, and for schedule.near, which are not asked "
@@ -123,6 +128,7 @@ def train(
     objective: Objective = Objective(),
     schedule: Schedule = Schedule(),
     dev: Path | None = None,
+    keep_projector: bool = False,
     seed: int = 0,
     runtime: Runtime = Runtime(),
     out: Path,
@@ -145,6 +151,8 @@ def train(
         schedule: Steps, size, rate; how often `dev` is looked at.
         dev: Artifact with passages, and examples of retrieval. What is reported in the end needs another benchmark:
             the weights were chosen by this one.
+        keep_projector: Whether the map from the student's space to the teacher's, which regression trains, is kept
+            beside the model. With it `students.Projected` embeds queries for passages that the teacher embedded.
         seed: Of order, dropout and projector, and of what is drawn from `dev`.
         runtime: Devices and strategy.
         out: The artifact.
@@ -177,6 +185,7 @@ def train(
             seed=seed,
             runtime=runtime,
             dev=looked_at,
+            keep=_keep(vectors, out) if keep_projector and not joins(out) else None,
         )
     if joins(out):  # the process that started this one writes the artifact
         return {}
@@ -259,6 +268,13 @@ def _best(curve: "Curve", schedule: Schedule, name: str) -> dict[str, object]:
     step = next(step for value, step in others if value == best)
     ended = looks[-1][1] if looks[-1][1] < schedule.steps else None
     return {"start": round(start, 5), "best": round(best, 5), "step": step, "ended": ended}
+
+
+def _keep(vectors: tuple[Path, ...], out: Path) -> "Callable[[nn.Linear], None]":
+    """What writes the projector, with the name of the model whose space it leads to."""
+    from distill import projection
+
+    return partial(projection.save, folder=out / projection.FOLDER, space=str(artifact.facts(vectors[0]).get("model")))
 
 
 @contextmanager
