@@ -43,6 +43,7 @@ class Projected(Embedder):
         for name in ("backbone", "tokenizer", "length", "query_prompt", "passage_prompt"):
             if hasattr(self.student, name):
                 setattr(self, name, getattr(self.student, name))
+        self.requires_grad_(False)  # it cannot be saved, so it is not to be trained
 
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
         """As the student does."""

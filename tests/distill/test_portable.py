@@ -83,6 +83,8 @@ def test_sentence_transformers_gives_the_same_vectors(student: Encoder, written:
     assert np.abs(made - own(student, side)).max() < 1e-5
     one = np.stack([reader.encode(text, prompt_name=side) for text in TEXTS])
     assert np.abs(one - own(student, side)).max() < 1e-5
+    by_side = reader.encode_query if side == "query" else reader.encode_document
+    assert np.abs(by_side(TEXTS) - own(student, side)).max() < 1e-5
 
 
 def test_the_two_prompts_matter(student: Encoder) -> None:

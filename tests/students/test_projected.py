@@ -157,5 +157,7 @@ def test_what_cannot_be_meant_is_refused(run: Path, corpus: Path, encoder: Path,
         Projected(tmp_path / "bare")
     with pytest.raises(Refused, match="no step trained it"):
         export(model=other, precision="fp32", out=tmp_path / "f")
+    with pytest.raises(Refused, match="has no weights that learn"):
+        train(model=projected(run), passages=corpus, examples=(corpus,), schedule=SHORT, out=tmp_path / "h")
     with pytest.raises(Refused, match="is saved already"):
         models.save(Projected(run / "student"), tmp_path / "g")
