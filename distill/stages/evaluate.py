@@ -52,6 +52,8 @@ def _check(
         )
     if len(set(asked)) < len(asked):
         raise Refused("examples: one artifact stands there twice. Name each once.")
+    if len(set(named := lineage.names(asked))) < len(asked):
+        raise Refused(f"examples: {', '.join(named)}; two have one name in tables. Rename a folder.")
     if teacher and teacher not in models:
         raise Refused(
             f"teacher: {teacher!r} is none of the models ({', '.join(models)}). Name one, or say teacher: ''."

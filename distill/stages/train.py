@@ -167,32 +167,15 @@ def train(
     from distill import fit, models
 
     embedder = models.embedder(model)
-<<<<<<< HEAD
+    if not any(held.requires_grad for held in embedder.parameters()):
+        raise Refused(
+            f"train: {models.label(model)} has no weights that learn. Name the step that trained it, or a class."
+        )
     batches, objective, told = prepared(
         embedder, passages=passages, examples=examples, queries=queries, vectors=vectors, kinds=kinds,
         objective=objective, schedule=schedule, seed=seed, cache=out / "tokens",
     )  # fmt: skip
     looked_at = None if dev is None else _dev(embedder, dev, schedule, seed)
-=======
-    if not any(held.requires_grad for held in embedder.parameters()):
-        raise Refused(
-            f"train: {models.label(model)} has no weights that learn. Name the step that trained it, or a class."
-        )
-    if wrong := [width for width in objective.widths if width >= embedder.dim]:
-        raise Refused(
-            f"train: objective.widths: {wrong[0]}; needed: from 1 to {embedder.dim - 1}, for the model's is whole."
-        )
-    batches: ExampleBatches | TextBatches
-    if examples:
-        listed, told = _examples(embedder, passages, examples, vectors, kinds, objective, schedule, seed, out)
-        objective = replace(objective, teacher_temperature=_temperature(objective, listed, told))
-        batches = listed
-    else:
-        batches = _texts(embedder, passages, queries, vectors, schedule, seed, out)
-        without: dict[str, Any] = {name: 0.0 for name, needed in LOSSES.items() if needed in ("examples", "scores")}
-        objective = replace(objective, **without, learn_temperature=False)
-        told = {"texts": batches.rows}
->>>>>>> d51d374 (docs/students.md: serving modes; what has no weights that learn is refused before a training)
     dim = _dim(vectors) if objective.regression else None
     with _interruptible():
         curve, skipped = fit.fit(

@@ -388,6 +388,7 @@ def test_a_mean_of_benchmarks_is_drawn_in_each() -> None:
         ({"depth": 5}, "depth: 5; needed: 10 or more"),
         ({"examples": (Path("a"), Path("b"))}, "examples: 2, with 1 `passages`; needed: as many of each"),
         ({"examples": (), "passages": ()}, "examples: 0, with 0"),
+        ({"examples": (Path("a/x/b"), Path("c/x/b")), "passages": (Path("a"),) * 2}, "x/b, x/b; two have one name"),
         ({"widths": (64, 64)}, "widths: .64, 64.; needed: widths of 1 or more, each once"),
         ({"examples": (Path("a"),) * 2, "passages": (Path("a"),) * 2}, "one artifact stands there twice"),
     ],
