@@ -351,6 +351,25 @@ def all_texts(folder: Path) -> Iterator[list[str]]:
             yield texts(asked.slice(start, READ))
 
 
+def every_text(folder: Path) -> Iterator[list[str]]:
+    """The passages (with their titles) and the queries of an artifact, a few thousand at a time.
+
+    Raises:
+        Refused: It holds neither.
+    """
+    asked = [name for name in ("queries", "candidates", "judgements", "examples") if (folder / name).is_dir()]
+    if not asked and not (folder / "passages").is_dir():
+        raise Refused(f"{folder} holds neither passages nor queries. Name a step that does, such as an ingest.")
+    if (folder / "passages").is_dir():
+        passages = read(folder, "passages")
+        for start in range(0, len(passages), READ):
+            yield passage_texts(passages.slice(start, READ))
+    for name in asked:
+        said = read(folder, name)["query"]
+        for start in range(0, len(said), READ):
+            yield texts(said.slice(start, READ))
+
+
 def _joined(table: pa.Table) -> list[str]:
     untitled = pc.equal(table["title"], "")
     joined = pc.binary_join_element_wise(table["title"], table["text"], "\n")

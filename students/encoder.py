@@ -1,32 +1,48 @@
-"""A small bidirectional encoder, mean-pooled: BERT, MiniLM, ModernBERT and their like, whole or thinned."""
+"""A small bidirectional encoder, mean-pooled: BERT, MiniLM, ModernBERT and their like, whole or made smaller."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from distill import hub, pooling, surgery
-from distill.errors import Refused, check_at_least
+from distill import bidirectional, hub, models, narrow, pooling, surgery, vocabulary
+from distill.console import say
+from distill.errors import Refused, check_at_least, with_article
 from distill.interfaces import Embedder, TokenRows, Tokens
+
+COMPARED = 16
+"""Texts whose states are compared before and after tokens are taken out."""
 
 
 class Encoder(Embedder):
-    """A bidirectional encoder with mean pooling.
+    """A bidirectional encoder with mean pooling, as it is or cut out of a larger one.
 
     Args:
-        base: A hub name, a folder, or `package:NAME` for weights that a Python package carries.
+        base: A hub name, a folder, or `package:NAME` for weights that a Python package carries. A decoder LLM reads
+            both ways here, as a teacher does.
         revision: Full commit of a hub name.
-        layers: Which layers of the base are kept, in order, none twice; all if None. Evenly spaced
-            layers are a far better start than random weights
+        layers: How many layers of the base are kept, evenly spaced from the first to the last; or their numbers, in
+            order, none twice; all if None. Evenly spaced layers are a far better start than random weights
             (EmbeddingGemma, arXiv 2509.20354, section 4: random 45.2 against 60.4).
+        width: Hidden dimensions that are kept, with heads and feed-forward units in proportion (weight selection,
+            arXiv 2311.18823); a multiple of a head's. All if None.
+        keep: Which dimensions, heads and units those are: the ones with the largest weights, or evenly spaced ones.
+        vocabulary: Steps whose passages and queries must be read as before: tokens that none of them needs are taken
+            out of the table. Every text is read by both tokenizers; one difference is refused. Other texts are still
+            read, in shorter pieces. All tokens are kept if empty.
+        random: Begin with random weights, and of the base take its shape and its tokenizer alone. For the ablation.
+        model: A step (or what `distill.models.save` wrote) whose trained model takes the place of `base`: a student,
+            or a teacher, whose adapters are multiplied out and whose pooling is left behind.
         length: Tokens that a text is cut to.
         query_prompt: Said before a query.
         passage_prompt: Said before a passage.
-        seed: Of the initial weights, when the base has none.
+        seed: Of the initial weights, when the base has none or `random` is said.
     """
 
     # What `distill.portable` writes a student from.
@@ -39,20 +55,30 @@ class Encoder(Embedder):
 
     def __init__(
         self,
-        base: str,
+        base: str = "",
         revision: str | None = None,
-        layers: tuple[int, ...] | None = None,
+        layers: int | tuple[int, ...] | None = None,
+        width: int | None = None,
+        keep: narrow.Rule = "norm",
+        vocabulary: tuple[Path, ...] = (),
+        random: bool = False,
+        model: Path | None = None,
         length: int = 128,
         query_prompt: str = "",
         passage_prompt: str = "",
         seed: int = 0,
     ) -> None:
         check_at_least(3, length=length)  # beginning, a token, end
-        folder = hub.locate(base, revision)
-        backbone = hub.pretrained(AutoModel, folder, seed=seed)
+        backbone, tokenizer = _start(base, revision, model, seed)
         if layers is not None:
             surgery.keep_layers(backbone, layers)
-        tokenizer = hub.tokenizer(folder, backbone)
+        if width is not None:
+            backbone = narrow.narrowed(backbone, width, keep)
+        if vocabulary:
+            backbone, tokenizer = _fewer_tokens(backbone, tokenizer, vocabulary, (query_prompt, passage_prompt))
+        if random:
+            say("random: this student begins with random weights, which only an ablation wants.", "yellow")
+            backbone = surgery.forget(backbone, seed)
         settings = {"length": length, "query_prompt": query_prompt, "passage_prompt": passage_prompt}
         self._build(backbone, tokenizer, settings)
 
@@ -105,6 +131,68 @@ class Encoder(Embedder):
         tokenizer = hub.tokenizer(folder, backbone)
         made._build(backbone, tokenizer, json.loads((folder / "encoder.json").read_bytes()))
         return made
+
+
+def _start(
+    base: str, revision: str | None, model: Path | None, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The transformer that a student is made of, reading both ways, and its tokenizer."""
+    if bool(base) == (model is not None):
+        raise Refused(f"base: {base!r}, model: {model}; needed: one of the two. A student begins as one model.")
+    if model is not None:
+        return _of_trained(model)
+    folder = hub.locate(base, revision)
+    backbone = hub.pretrained(AutoModel, folder, seed=seed, dtype=torch.float32)
+    tokenizer = hub.tokenizer(folder, backbone)
+    kind = backbone.config.model_type
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        bidirectional.attend_both_ways(backbone, len(tokenizer) - 1)
+    return backbone, tokenizer
+
+
+def _of_trained(model: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    held = models.embedder(model)
+    held.merge()
+    backbone, tokenizer = getattr(held, "backbone", None), getattr(held, "tokenizer", None)
+    if not isinstance(backbone, PreTrainedModel) or not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise Refused(
+            f"model: {model} holds {with_article(type(held).__name__)}, which has no layers of a transformer. Name a "
+            "step that trained an encoder or a decoder."
+        )
+    if getattr(backbone.config, "is_causal", False):
+        raise Refused(
+            f"model: {model} reads from left to right only (attention: causal), and a student reads both ways. Name a "
+            "teacher that does too, or its base."
+        )
+    return backbone.cpu().float(), tokenizer
+
+
+@torch.no_grad()
+def _fewer_tokens(
+    backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folders: tuple[Path, ...], prompts: tuple[str, ...]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model without the tokens that texts do not need, once it gives of some of them the states that it gave."""
+    texts = vocabulary.texts_of(folders, prompts)
+    pruned = vocabulary.prune(tokenizer, texts)
+    some = next(iter(texts()))[:COMPARED]
+    before = [_states(backbone, tokenizer, text) for text in some]
+    held = len(tokenizer)
+    made = surgery.keep_tokens(backbone, pruned.ids)
+    after = [_states(made, pruned.tokenizer, text) for text in some]
+    if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+        raise Refused(
+            f"vocabulary: {type(backbone).__name__} gives other states when rows of its table are taken out. Leave it "
+            "out for this base."
+        )
+    say(f"vocabulary: {len(pruned.ids):,} of {held:,} tokens are kept; {pruned.texts:,} texts are read as before")
+    return made, pruned.tokenizer
+
+
+def _states(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
+    """States of a text by itself, cut to what any base reads."""
+    ids = torch.tensor([tokenizer(text)["input_ids"][:64]])
+    found: Tensor = backbone.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return found
 
 
 def non_embedding_parameters(model: nn.Module) -> int:

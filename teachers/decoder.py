@@ -26,11 +26,11 @@ from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from distill import hub, prompts, soup, surgery
+from distill.bidirectional import attend_both_ways
 from distill.errors import Refused, check_at_least, with_article
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import best_device, computes_bf16
 from teachers import poolings, published
-from teachers.bidirectional import attend_both_ways
 from teachers.latent_attention import LatentAttention
 from teachers.multi_layer import MultiLayer
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
+from distill.bidirectional import attend_both_ways, check_bidirectional
 from distill.errors import Refused
-from teachers.bidirectional import attend_both_ways, check_bidirectional
 
 SIZES = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
