@@ -23,6 +23,7 @@ from distill import pooling
 from distill.errors import Refused
 from distill.interfaces import Tokens
 from distill.portable import Portable, input_names
+from distill.runtime import device
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +60,10 @@ class _Graph(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         typed = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **typed).last_hidden_state
+        if isinstance(self.backbone, nn.Embedding):
+            states = self.backbone(input_ids)
+        else:
+            states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **typed).last_hidden_state
         vectors = nn.functional.normalize(pooling.mean(states, attention_mask.bool()), dim=-1)
         if self.projector is not None:
             vectors = nn.functional.normalize(self.projector(vectors), dim=-1)
@@ -109,7 +113,7 @@ def _traced(model: Portable, names: list[str]) -> torch.onnx.ONNXProgram:
 
 def _examples(model: Portable, count: int) -> tuple[Tensor, ...]:
     """Two texts of unequal lengths, both above one: a size of one would be taken for a constant."""
-    ids = torch.full((2, 7), int(model.tokenizer.pad_token_id or 0), device=model.backbone.device)
+    ids = torch.full((2, 7), int(model.tokenizer.pad_token_id or 0), device=device(model.backbone))
     attend = torch.ones_like(ids)
     attend[1, 4:] = 0
     return (ids, attend, torch.zeros_like(ids))[:count]
@@ -117,7 +121,8 @@ def _examples(model: Portable, count: int) -> tuple[Tensor, ...]:
 
 def _shapes(model: Portable, count: int) -> tuple[Any, ...]:
     """Any number of texts, and of tokens up to what the positions allow."""
-    longest = int(getattr(model.backbone.config, "max_position_embeddings", model.length))
+    config = getattr(model.backbone, "config", None)
+    longest = int(getattr(config, "max_position_embeddings", model.length))
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest)}
     return (axes,) * count
 
@@ -125,6 +130,9 @@ def _shapes(model: Portable, count: int) -> tuple[Any, ...]:
 @contextmanager
 def _attention(model: Portable, kind: str) -> Iterator[None]:
     """Another implementation of attention for a while; the fused ones trace into graphs that fewer runtimes know."""
+    if isinstance(model.backbone, nn.Embedding):  # it has none
+        yield
+        return
     held = model.backbone.config._attn_implementation
     model.backbone.set_attn_implementation(kind)
     try:

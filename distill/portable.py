@@ -19,6 +19,8 @@ from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows
 
 MODULES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+STATIC = {"StaticEmbedding": "", "Normalize": "2_Normalize"}
+"""The same of a table: its module pools by itself. `1_Pooling` is written there too, for readers of the ONNX files."""
 PROJECTOR, PROJECTED = "3_Dense", "4_Normalize"
 """What stands behind those of a student that leads into its teacher's space."""
 NEEDED = ("tokenizer.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
@@ -28,10 +30,11 @@ POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens
 
 @dataclass(frozen=True)
 class Portable:
-    """A model in parts: the mean of a transformer's states, at unit length."""
+    """A model in parts: the mean of a transformer's states, or of the rows of a table, at unit length."""
 
-    backbone: PreTrainedModel
-    """Gives `last_hidden_state`; its mean under the attention mask, prompt included, is the vector."""
+    backbone: PreTrainedModel | nn.Embedding
+    """Gives `last_hidden_state`, or a row for each token; its mean under the attention mask, prompt included, is the
+    vector."""
     tokenizer: PreTrainedTokenizerBase
     length: int
     """Tokens that a text is cut to."""
@@ -75,12 +78,10 @@ def parts(model: Embedder) -> Portable:
 
 def write(model: Portable, folder: Path) -> None:
     """Write everything but the ONNX files and the card into an existing folder."""
-    model.backbone.save_pretrained(folder)
-    for file in folder.glob("*.safetensors"):
-        file.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
-    _amend(folder / "config.json", {"pad_token_id": model.tokenizer.pad_token_id})
+    modules = list(_write_weights(model, folder).items())
     _write_tokenizer(model, folder)
-    modules = list(MODULES.items())
+    for file in folder.glob("*.safetensors"):
+        file.chmod((folder / "tokenizer.json").stat().st_mode)  # safetensors lets nobody else read what it writes
     if model.projector is not None:
         modules += [("Dense", PROJECTOR), ("Normalize", PROJECTED)]
         _write_projector(model.projector, model.space, folder)
@@ -110,6 +111,20 @@ def _write_projector(projector: nn.Linear, space: str, folder: Path) -> None:
     file = folder / PROJECTOR / "model.safetensors"
     save_file(held, file)
     file.chmod((folder / "config.json").stat().st_mode)
+
+
+def _write_weights(model: Portable, folder: Path) -> Mapping[str, str]:
+    """Write what computes.
+
+    Returns:
+        The modules that read it, with their folders.
+    """
+    if isinstance(model.backbone, nn.Embedding):
+        save_file({"embedding.weight": model.backbone.weight.detach().contiguous()}, folder / "model.safetensors")
+        return STATIC
+    model.backbone.save_pretrained(folder)
+    _amend(folder / "config.json", {"pad_token_id": model.tokenizer.pad_token_id})
+    return MODULES
 
 
 def _module(number: int, name: str, path: str) -> dict[str, object]:

@@ -67,9 +67,7 @@ def prune(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> Pruned:
     Raises:
         Refused: It is of a kind for which nothing can be shown, or a text is read otherwise.
     """
-    if not hasattr(tokenizer, "backend_tokenizer"):
-        raise Refused(f"vocabulary: {type(tokenizer).__name__} has no tokenizer.json. Convert it to a fast tokenizer.")
-    whole = _plain(tokenizer.backend_tokenizer.to_str())
+    whole = _plain(_backend(tokenizer).to_str())
     described = json.loads(whole.to_str())
     counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, np.int64)
     for some in texts():
@@ -80,7 +78,7 @@ def prune(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> Pruned:
     kept = _kept(described, {int(i) for i in np.flatnonzero(counts)})
     small = Tokenizer.from_str(json.dumps(_renumbered(described, kept)))
     seen = _check(whole, small, kept, texts)
-    return Pruned(_wrapped(small, tokenizer), kept, counts[kept], seen)
+    return Pruned(wrapped(small, tokenizer), kept, counts[kept], seen)
 
 
 def _plain(described: str) -> Tokenizer:
@@ -218,7 +216,19 @@ def _renumbered_after(held: Any, new: Mapping[int, int]) -> Any:  # noqa: ANN401
     return [_renumbered_after(value, new) for value in held] if isinstance(held, list) else held
 
 
-def _wrapped(small: Tokenizer, like: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+def bare(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The same tokenizer without what it puts around a text."""
+    described = json.loads(_plain(_backend(tokenizer).to_str()).to_str())
+    return wrapped(Tokenizer.from_str(json.dumps(described | {"post_processor": None})), tokenizer)
+
+
+def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise Refused(f"vocabulary: {type(tokenizer).__name__} has no tokenizer.json. Convert it to a fast tokenizer.")
+    return tokenizer.backend_tokenizer
+
+
+def wrapped(small: Tokenizer, like: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """A tokenizer as transformers has it, with the special tokens and habits of another."""
     return PreTrainedTokenizerFast(
         tokenizer_object=small,

@@ -3,5 +3,6 @@
 from students.encoder import Encoder
 from students.exported import Exported
 from students.projected import Projected
+from students.static import Static
 
-__all__ = ["Encoder", "Exported", "Projected"]
+__all__ = ["Encoder", "Exported", "Projected", "Static"]

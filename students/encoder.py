@@ -147,6 +147,8 @@ def _start(
     kind = backbone.config.model_type
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         bidirectional.attend_both_ways(backbone, len(tokenizer) - 1)
+    if tokenizer.pad_token is None:  # decoders may have none; what is padded is not attended to
+        tokenizer.pad_token = tokenizer.eos_token
     return backbone, tokenizer
 
 
