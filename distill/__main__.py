@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `show`, and a subcommand for each verb."""
+"""The command line: `run`, `plan`, `show`, `size`, and a subcommand for each verb."""
 
 import argparse
 import logging
@@ -16,6 +16,7 @@ USAGE = """\
 distill run  FILE [--only STEP ...] [--from STEP] [--again STEP ...] [--set STEP.key=value ...]
 distill plan FILE [--only STEP ...] [--from STEP] [--set STEP.key=value ...]
 distill show ARTIFACT [--rows N] [--verify] [--parquet FOLDER]
+distill size [--megabytes M] [--milliseconds T] [--parameters N] [--base BASE] [--corpus ARTIFACT ...]
 distill VERB --help | [--config FILE] [--allow PACKAGE ...] --key value ... --out FOLDER
 
 verbs: """ + ", ".join(stages.VERBS)
@@ -62,9 +63,12 @@ def _main(given: list[str]) -> int:
         return _experiment(command, rest)
     if command == "show":
         return _show(rest)
+    if command == "size":
+        return _size(rest)
     if command in stages.VERBS:
         return _verb(command, rest)
-    raise Refused(f"no command {command!r}.{near(command, ('run', 'plan', 'show', *stages.VERBS))} See: distill --help")
+    commands = ("run", "plan", "show", "size", *stages.VERBS)
+    raise Refused(f"no command {command!r}.{near(command, commands)} See: distill --help")
 
 
 def _experiment(command: str, given: list[str]) -> int:
@@ -98,6 +102,23 @@ def _show(given: list[str]) -> int:
     from distill.show import show
 
     show(options.artifact, options.rows, options.verify, options.parquet)
+    return 0
+
+
+def _size(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="distill size", description="What a student may be within a budget.")
+    parser.add_argument("--megabytes", type=float, help="of its ONNX file in int8, in millions of bytes")
+    parser.add_argument("--milliseconds", type=float, help="of a query on one core, in fp32")
+    parser.add_argument("--parameters", type=float, help="all, tables too; 23e6 is 23 million")
+    parser.add_argument("--base", default="package:all-MiniLM-L6-v2", help="what it is made of")
+    parser.add_argument("--revision", help="full commit of a hub name")
+    parser.add_argument("--corpus", type=Path, nargs="+", default=[], help="artifacts: other texts' tokens may go")
+    parser.add_argument("--query", type=int, default=16, help="tokens of a query")
+    options = parser.parse_args(given)
+    from distill.estimate import budget
+
+    bounds = budget.Budget(options.megabytes, options.milliseconds, options.parameters)
+    budget.show(bounds, options.base, options.revision, options.corpus, options.query)
     return 0
 
 

@@ -251,7 +251,7 @@ def _random(
     auto_class: type[Any], folder: Path, seed: int, dtype: torch.dtype | None
 ) -> "transformers.PreTrainedModel":
     say(f"{folder} holds no weights: beginning at random with seed {seed}")
-    model: transformers.PreTrainedModel = auto_class.from_config(_config(folder), dtype=dtype or torch.float32)
+    model: transformers.PreTrainedModel = auto_class.from_config(config(folder), dtype=dtype or torch.float32)
     return model
 
 
@@ -279,7 +279,12 @@ def _stored(
     return model
 
 
-def _config(folder: Path) -> "transformers.PretrainedConfig":
+def config(folder: Path) -> "transformers.PretrainedConfig":
+    """The configuration of a model's folder.
+
+    Raises:
+        Refused: It cannot be read.
+    """
     with _loading(folder):
         config: transformers.PretrainedConfig = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -302,17 +307,17 @@ def size(base: str, revision: str | None = None) -> Size:
             f"`hf download {base} --revision {revision or 'COMMIT'}`, or give `base` a folder."
         )
     scan(folder)
-    config = _config(folder)
-    speaks = any(name.endswith("ForCausalLM") for name in config.architectures or [])
+    held = config(folder)
+    speaks = any(name.endswith("ForCausalLM") for name in held.architectures or [])
     with torch.device("meta"):
         kind: Any = transformers.AutoModelForCausalLM if speaks else transformers.AutoModel
-        model: torch.nn.Module = kind.from_config(config)
+        model: torch.nn.Module = kind.from_config(held)
     tables = {p for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()}
     return Size(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         embedding_parameters=sum(parameter.numel() for parameter in tables),
-        layers=config.num_hidden_layers,
-        width=config.hidden_size,
+        layers=held.num_hidden_layers,
+        width=held.hidden_size,
     )
 
 

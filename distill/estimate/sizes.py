@@ -185,8 +185,12 @@ class Plan:
                 for name, parameter in inspect.signature(model.func).parameters.items()
                 if parameter.default is not inspect.Parameter.empty
             } | model.keywords
-            folder = given.get("folder") or given.get("model")
-            return self.weights(folder) if isinstance(folder, Path) else described(given)
+            if isinstance(folder := given.get("folder"), Path):
+                return self.weights(folder)
+            if isinstance(start := given.get("model"), Path):  # what it is made smaller from
+                whole = self.weights(start)
+                return whole and described(given | {"base": whole.base})
+            return described(given)
         return None
 
     def first(self, what: str) -> bool:
@@ -278,7 +282,10 @@ def _rows(path: Path, part: str = "", each: int = BYTES_A_TEXT) -> float:
 
 
 def described(given: Mapping[str, Any]) -> Weights | None:
-    """A model from the arguments that its class takes: base, revision, layers, rank, latents, heads, length."""
+    """A model from the arguments that its class takes: base, revision, layers, width, rank, latents, heads, length.
+
+    Tokens that a student's `vocabulary` will take out are not known before its texts are read.
+    """
     from distill import hub
 
     base = given.get("base")
@@ -289,19 +296,21 @@ def described(given: Mapping[str, Any]) -> Weights | None:
     except (Refused, OSError, ValueError):
         return None
     computing = size.parameters - size.embedding_parameters
-    if given.get("layers"):
-        computing = round(computing * len(given["layers"]) / size.layers)
-    width, rank = size.width, int(given.get("rank") or 0)
+    if layers := given.get("layers"):
+        computing = round(computing * (layers if isinstance(layers, int) else len(layers)) / size.layers)
+    width, rank = int(given.get("width") or size.width), int(given.get("rank") or 0)
+    lookup = round(size.embedding_parameters * width / size.width)
+    computing = 0 if "smoothing" in given else round(computing * (width / size.width) ** 2)  # a table computes nothing
     frozen = bool(rank) and given.get("trained") != "all"
     block, pooling = _pooling(given, width)
     # The sides of the seven matrices of a block add up to 20 widths.
     learning = 20 * width * rank * size.layers + pooling
-    parameters = size.embedding_parameters + computing
+    parameters = lookup + computing
     return Weights(
         base=base,
         parameters=parameters,
         computing=computing,
-        lookup=size.embedding_parameters,
+        lookup=lookup,
         block=block,
         trained=learning if frozen else parameters + pooling,
         width=width,
