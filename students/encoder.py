@@ -103,6 +103,8 @@ class Encoder(Embedder):
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
         """Texts to token ids, each after its side's prompt; the prompt is pooled, as sentence-transformers does."""
         prompt = self.passage_prompt if tasks is None else self.query_prompt
+        if not len(texts):
+            return TokenRows.of([], [], int(self.tokenizer.pad_token_id))
         # A packaged tokenizer may carry fixed padding and a shorter cut: say both.
         rows = self.tokenizer(
             [prompt + text for text in texts], truncation=True, max_length=self.length, padding=False

@@ -91,10 +91,10 @@ class Static(Embedder):
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:
         """Texts to token ids, each after its side's prompt, with nothing around them; an empty text has none."""
         prompt = self.passage_prompt if tasks is None else self.query_prompt
-        rows = (
-            self.tokenizer([prompt + text for text in texts], truncation=True, max_length=self.length, padding=False)
-            if len(texts)
-            else {"input_ids": []}
+        if not len(texts):
+            return TokenRows.of([], [], int(self.tokenizer.pad_token_id))
+        rows = self.tokenizer(
+            [prompt + text for text in texts], truncation=True, max_length=self.length, padding=False
         )["input_ids"]
         return TokenRows.of(rows, [0] * len(rows), int(self.tokenizer.pad_token_id))
 

@@ -97,6 +97,7 @@ def test_texts_are_cut_to_the_length_and_no_further(encoder: Path) -> None:
     model.tokenizer.backend_tokenizer.enable_padding(length=64)
     lengths = model.tokenize([*TEXTS, "fog " * 50]).lengths
     assert lengths[-1] == 12 and lengths[2] == 2 and lengths[1] < 12
+    assert len(model.tokenize([])) == 0
 
 
 def test_a_length_beyond_the_base_is_refused(encoder: Path) -> None:

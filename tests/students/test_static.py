@@ -71,6 +71,7 @@ def test_a_text_is_the_mean_of_its_tokens(encoder: Path, texts: list[str]) -> No
         mean = table[reader(text, add_special_tokens=False)["input_ids"][:12]].mean(0)
         np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
     assert (together[-1] == 0).all()
+    assert len(model.tokenize([])) == 0
     asked = encode.vectors(model, model.tokenize(texts[:3], [""] * 3), precision="fp32")
     np.testing.assert_array_equal(
         asked, vectors(Static(str(encoder), width=8, length=12), ["the " + t for t in texts[:3]])
