@@ -21,7 +21,11 @@ SURE = 0.95
 LETTERS = 20
 """Letters below which a text's language is not asked for."""
 
-RULES = ("unparsable", "wrong length", "leaked", "copied", "another language")
+ECHOED = 4, 0.5
+"""Words of a run, and the share of a query in such runs of its task from which it asks for nothing else: "How do I find
+a passage that answers it?" finds any passage."""
+
+RULES = ("unparsable", "wrong length", "leaked", "repeats its task", "copied", "another language")
 
 
 def kinds(among: Sequence[str], count: int, seed: Sequence[int]) -> list[str]:
@@ -53,6 +57,8 @@ def fault(task: str, query: str, passage: str, shared: str) -> str | None:
         return "wrong length"
     if holds(shared, query) or any(field in query for field in ("Passage:", "Kind:", "Task:", "Query:")):
         return "leaked"
+    if echoes(task, query):
+        return "repeats its task"
     if holds(passage, query):
         return "copied"
     languages = {language(query), language(passage)} - {None}
@@ -103,6 +109,18 @@ def holds(text: str, query: str) -> bool:
     """Whether a text has the words of a query, in a row, whatever the case and punctuation."""
     words, said = (" ".join(spaced(plain(each)).split()) for each in (query, text))
     return f" {words} " in f" {said} "
+
+
+def echoes(task: str, query: str) -> bool:
+    """Whether a query is its task again: the whole of it, or half of its words in runs of four."""
+    if holds(task, query):
+        return True
+    length, share = ECHOED
+    words, said = plain(query).split(), f" {plain(task)} "
+    starts = range(len(words) - length + 1)
+    found = [start for start in starts if f" {' '.join(words[start : start + length])} " in said]
+    inside = {place for start in found for place in range(start, start + length)}
+    return len(inside) >= share * len(words)
 
 
 def plain(text: str) -> str:

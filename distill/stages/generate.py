@@ -59,8 +59,8 @@ def generate(
         out: The artifact.
 
     Returns:
-        Rows kept, and dropped by rule: unparsable, of the wrong length, leaked from the prompt, copied from the
-        passage, in another language than it, in a benchmark, duplicate or nearly so of an earlier one.
+        Rows kept, and dropped by rule: unparsable, of the wrong length, leaked from the prompt, its task again, copied
+        from the passage, in another language than it, in a benchmark, duplicate or nearly so of an earlier one.
 
     Raises:
         Refused: No query is usable.

@@ -87,6 +87,25 @@ def test_a_task_that_runs_on_is_dropped() -> None:
         assert queries.fault(" ".join(["word"] * words), "how do I order a list", PASSAGE, SHARED) == rule
 
 
+@pytest.mark.parametrize(
+    ("task", "query", "rule"),
+    [
+        ("Given a diagnosis, find a passage that answers it.", "How do I find a passage that answers it?", True),
+        ("Given a question, find the passage that answers it.", "The passage that answers: the question.", True),
+        ("Given a question, find the correct answer.", "the correct answer", True),  # the whole, though it is short
+        ("Given a question, find the correct answer.", "where may I find the correct answer now", True),  # 4 words of 8
+        ("Given a question, find the correct answer.", "where may I find the correct answer just now", False),
+        ("Given a claim, find a passage that supports it.", "how do I find a passage on tides", False),  # three
+        ("Given a question on sorting, find the answer.", "what is the answer to a question on sorting lists", False),
+        ("Given a question on sorting, find the answer.", "sorting lists", False),
+    ],
+)
+def test_a_query_that_asks_for_its_task_is_dropped(task: str, query: str, rule: bool) -> None:
+    """Harm: a query that any passage answers is trained on; a small writer makes up to a fifth of such."""
+    assert queries.echoes(task, query) == rule
+    assert queries.echoes(task.upper(), f"  {query.upper()} !") == rule  # neither case nor marks hide it
+
+
 def test_usable_keeps_and_counts() -> None:
     """Harm: rows vanish without a count, or a kept query is filed under another passage."""
     good = ["how do I order the items of a list", "what compares two items while sorting"]
@@ -98,12 +117,12 @@ def test_usable_keeps_and_counts() -> None:
         completion("sorts the list in place"),
         completion("how do I clip the values of a numpy array to an interval?"),
         completion(good[1]),
+        completion("How do I find the passage that answers it?"),
     ]
     kept, dropped = queries.usable(written, [PASSAGE] * len(written), SHARED)
     task = "Given a question, find the passage that answers it."
     assert kept == [(0, task, good[0]), (6, task, good[1])]
-    assert dropped == {"unparsable": 1, "wrong length": 1, "copied": 1, "leaked": 1, "another language": 1}
-    assert set(dropped) == set(queries.RULES)
+    assert dropped == dict.fromkeys(queries.RULES, 1)
 
 
 def test_lists_of_other_lengths_are_an_error() -> None:
