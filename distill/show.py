@@ -11,10 +11,12 @@ from rich.markup import escape
 from distill import artifact, console, legend, lineage, tables
 from distill.console import duration
 from distill.errors import Refused
-from distill.findings import flat, told
+from distill.findings import cut, flat, told
 
 WIDTH = 160
-"""Characters of a text that is shown."""
+"""Characters of a text that is shown, unless whole texts are asked for."""
+SAID = 400
+"""Characters of a setting that are shown: a prompt has thousands."""
 FEW = 6
 """Numbers of a list that are shown."""
 DRAFTS = "drafts"
@@ -22,12 +24,15 @@ DRAFTS = "drafts"
 RULES = (lineage.SAME, lineage.PARTLY, lineage.KEPT)
 
 
-def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None = None) -> None:
+def show(
+    folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None = None, *, whole: bool = False
+) -> None:
     """Print an artifact, finished or not.
 
     Args:
         folder: The artifact.
         rows: Rows of each table.
+        whole: Whether texts are shown to their end, and all passages of a row.
         verify: Whether every file's hash is compared with the manifest.
         parquet: Where a copy of the tables for other programs goes.
 
@@ -45,7 +50,7 @@ def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None
     _facts(made)
     for table in made.rows:
         if table != DRAFTS or len(made.rows) == 1:
-            _rows(made, table, rows)
+            _rows(made, table, rows, whole)
     if verify:
         artifact.require(folder)
         files = artifact.read_json(folder / "manifest.json")
@@ -57,7 +62,8 @@ def show(folder: Path, rows: int = 5, verify: bool = False, parquet: Path | None
 
 def _no_artifact(folder: Path) -> str:
     if not folder.is_dir():
-        return f"{folder} does not exist. Give the folder of a step, such as runs/quickstart/corpus."
+        what = "is a file" if folder.exists() else "does not exist"
+        return f"{folder} {what}. Give the folder of a step, such as runs/quickstart/corpus."
     steps = sorted(part.name for part in folder.iterdir() if part.is_dir() and artifact.is_artifact(part))
     if steps:
         return f"{folder} is a whole run. Show one of its steps: {', '.join(str(folder / step) for step in steps)}."
@@ -101,7 +107,7 @@ def _head(made: _Made) -> None:
     settings = recipe.get("settings")
     for name, value in (settings or {}).items():
         if value not in (None, "", [], {}):
-            console.say(f"  {name}: {_printable(_setting(made, value))}")
+            console.say(f"  {name}: {cut(_printable(_setting(made, value)), SAID)}")
 
 
 def _state(made: _Made) -> str:
@@ -153,7 +159,9 @@ def _facts(made: _Made) -> None:
     dropped = made.facts.get("dropped") or _dropped_so_far(made)
     if counted := [(rule, f"{count:,}") for rule, count in flat(dropped) if isinstance(count, int) and count]:
         _table("dropped", ("rule", "rows"), counted)
-    single = {name: value for name, value in made.facts.items() if name not in legend.ASIDE}
+    if warning := made.facts.get("warning"):  # in a cell it could not be read
+        console.say(f"warning: {_printable(str(warning))}")
+    single = {name: value for name, value in made.facts.items() if name not in (*legend.ASIDE, "warning")}
     if single:
         _table("facts", ("fact", "value"), [(name, told(value)) for name, value in flat(single)])
     held = lineage.told(made.folder.name, made.facts)
@@ -179,25 +187,34 @@ def _dropped_so_far(made: _Made) -> dict[str, int]:
     return counts
 
 
-def _rows(made: _Made, table: str, count: int) -> None:
+def _rows(made: _Made, table: str, count: int, whole: bool) -> None:
     """The first rows of a table, with the texts of the passages that they name."""
     held = tables.opened(made.folder / table)
     shown = held.slice(0, count).to_pylist()
     if not shown:
         return
     console.say(f"{table}: the first {len(shown)} of {len(held):,} rows", style="bold")
-    texts = _Texts(made, table, held)
+    texts = _Texts(made, table, held, whole)
     for number, row in enumerate(shown):
         console.say(f"  {number}")
         for name, value in row.items():
-            for line in texts.lines(name, value):
+            for line in _twins(row) if name == "twins" else texts.lines(name, value):
                 console.say(f"    {line}")
+
+
+def _twins(row: Mapping[str, Any]) -> Iterator[str]:
+    """The candidates that say nearly the same as an earlier one; most rows have none."""
+    pairs = zip(row["passages"], row["twins"], strict=True)
+    if alike := [f"{one} says nearly the same as {first}" for one, first in pairs if one != first]:
+        yield f"twins: {'; '.join(alike)}"
 
 
 class _Texts:
     """Values of rows as lines; a number of a passage brings its text."""
 
-    def __init__(self, made: _Made, table: str, held: pa.Table) -> None:
+    def __init__(self, made: _Made, table: str, held: pa.Table, whole: bool) -> None:
+        self._width = None if whole else WIDTH
+        self._few = None if whole else FEW
         named = set(held.schema.names)
         self._counts = table != "passages" and {"passages", "passage", "seed"} & named
         self._passages = _passages(made) if self._counts else None
@@ -209,19 +226,19 @@ class _Texts:
         if name in ("seed", "passage") and isinstance(value, int):
             yield f"{name}: {self._passage(value)}"
         elif name == "example" and isinstance(value, int) and value >= 0 and self._examples is not None:
-            yield f"example: {value}  {_text(self._examples['query'][value].as_py())}"
+            yield f"example: {value}  {_text(self._examples['query'][value].as_py(), self._width)}"
         elif name == "passages" and isinstance(value, list):
-            for place, row in enumerate(value[:FEW]):
+            for place, row in enumerate(value[: self._few]):
                 yield f"passage {place}: {self._passage(int(row))}"
-            if len(value) > FEW:
-                yield f"and {len(value) - FEW} more passages"
+            if self._few and len(value) > self._few:
+                yield f"and {len(value) - self._few} more passages"
         else:
-            yield f"{name}: {_value(value)}"
+            yield f"{name}: {_value(value, self._width, self._few)}"
 
     def _passage(self, row: int) -> str:
         if row < 0 or self._passages is None or row >= len(self._passages):
             return f"{row}"
-        return f"{row}  {_text(tables.passage_texts(self._passages, [row])[0])}"
+        return f"{row}  {_text(tables.passage_texts(self._passages, [row])[0], self._width)}"
 
 
 def _passages(made: _Made) -> pa.Table | None:
@@ -235,19 +252,18 @@ def _passages(made: _Made) -> pa.Table | None:
     return tables.opened(found / "passages") if found and (found / "passages").is_dir() else None
 
 
-def _value(value: object) -> str:
+def _value(value: object, width: int | None, few: int | None) -> str:
     if isinstance(value, list):
-        first = ", ".join(_value(held) for held in value[:FEW])
-        return f"[{first}, … {len(value)} in all]" if len(value) > FEW else f"[{first}]"
+        first = ", ".join(_value(held, width, few) for held in value[:few])
+        return f"[{first}, … {len(value)} in all]" if few and len(value) > few else f"[{first}]"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return _text(value) if isinstance(value, str) else str(value)
+    return _text(value, width) if isinstance(value, str) else str(value)
 
 
-def _text(text: str) -> str:
-    """A text on one line, cut."""
-    plain = _printable(text[: 4 * WIDTH])
-    return plain if len(plain) <= WIDTH else plain[: WIDTH - 1].rstrip() + "…"
+def _text(text: str, width: int | None = WIDTH) -> str:
+    """A text on one line; cut, unless it has no width."""
+    return _printable(text) if width is None else cut(_printable(text[: 4 * width]), width)
 
 
 def _printable(text: str) -> str:

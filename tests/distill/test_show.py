@@ -163,9 +163,49 @@ def test_text_neither_steers_the_terminal_nor_breaks_it(tmp_path: Path, capsys: 
     assert max(map(len, said.splitlines())) < 200
 
 
+def test_a_text_can_be_read_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: whether a passage answers its query stands in what was cut off."""
+    text = "long " * 100 + "end"
+    show(corpus(tmp_path / "corpus", text))
+    assert "end" not in capsys.readouterr().out.split()
+    show(tmp_path / "corpus", whole=True)
+    assert f"text: {text}\n" in capsys.readouterr().out
+
+
+def test_warnings_are_lines_and_prompts_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: what is wrong is cut short in a narrow cell, below a setting of a whole screen."""
+    warning = "Hard negatives that a judge prefers are too many. " * 10
+    made = make(tmp_path / "looked_at", "health", {"prompt": "say " * 1000}, {}, {"rows": 1, "warning": warning})
+    show(made)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"warning: {warning.strip()}" in lines
+    assert sum("Hard negatives" in line for line in lines) == 1
+    assert max(len(line) for line in lines if "prompt" in line) < 450
+
+
+@pytest.mark.parametrize(("twins", "told"), [([1, 0], ""), ([1, 1], "twins: 0 says nearly the same as 1")])
+def test_twins_are_told_where_there_are_any(
+    twins: list[int], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: a list of all candidates, each its own twin, reads as if all said the same."""
+    columns = {
+        "task": ["find"], "query": ["what is a heap"], "seed": [1], "passages": [[1, 0]], "twins": [twins],
+        "seed_rank": [0], "seed_similarity": [0.5], "similarities": [[0.5, 0.4]],
+    }  # fmt: skip
+    schema = tables.candidates(2, {"similarities": {"scale": "cosine", "model": "Words"}})
+    show(make(tmp_path / "mined", "mine", {}, {"candidates": (schema, columns)}, {"rows": 1}))
+    said = capsys.readouterr().out
+    assert told in said and ("nearly the same" in said) is bool(told)
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
-    [(".", "is a whole run. Show one of its steps: .*corpus"), ("empty", "no recipe"), ("nowhere", "does not exist")],
+    [
+        ("corpus/recipe.json", "is a file. Give the folder of a step"),
+        (".", "is a whole run. Show one of its steps: .*corpus"),
+        ("empty", "no recipe"),
+        ("nowhere", "does not exist"),
+    ],
 )
 def test_refuses_what_is_no_artifact(tmp_path: Path, place: str, told: str) -> None:
     """A stack trace would leave the user to guess which folder was meant."""
