@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,11 +16,14 @@ from distill.errors import Refused, near
 USAGE = """\
 distill run  FILE [--only STEP ...] [--from STEP] [--again STEP ...] [--set STEP.key=value ...]
 distill plan FILE [--only STEP ...] [--from STEP] [--set STEP.key=value ...]
-distill show ARTIFACT [--rows N] [--verify] [--parquet FOLDER]
+distill show ARTIFACT [--rows N] [--whole] [--verify] [--parquet FOLDER]
 distill size [--megabytes M] [--milliseconds T] [--parameters N] [--base BASE] [--corpus ARTIFACT ...]
 distill VERB --help | [--config FILE] [--allow PACKAGE ...] --key value ... --out FOLDER
 
 verbs: """ + ", ".join(stages.VERBS)
+
+_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+"""A class with its package."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,12 +100,13 @@ def _show(given: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="distill show")
     parser.add_argument("artifact", type=Path, help="a step's folder")
     parser.add_argument("--rows", type=int, default=5, help="rows shown of each table")
+    parser.add_argument("--whole", action="store_true", help="texts to their end, and all passages of a row")
     parser.add_argument("--verify", action="store_true", help="compare every file's hash")
     parser.add_argument("--parquet", type=Path, metavar="FOLDER", help="write a copy of the tables for other programs")
     options = parser.parse_args(given)
     from distill.show import show
 
-    show(options.artifact, options.rows, options.verify, options.parquet)
+    show(options.artifact, options.rows, options.verify, options.parquet, whole=options.whole)
     return 0
 
 
@@ -124,6 +129,7 @@ def _size(given: list[str]) -> int:
 
 def _verb(name: str, given: list[str]) -> int:
     from distill import parsing, recipe
+    from distill.findings import told
 
     function = stages.verb(name)
     if any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in given):
@@ -144,7 +150,8 @@ def _verb(name: str, given: list[str]) -> int:
     except Refused as error:
         raise Refused("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from error
     facts = function(**settings, out=Path(out))
-    rows = {key: value for key, value in facts.items() if isinstance(value, (int, float, str))}
+    # A warning was said when it was found: in a cell it could not be read.
+    rows = {key: told(held) for key, held in facts.items() if isinstance(held, (int, float, str)) and key != "warning"}
     console.table(f"{name}: {out}", ("fact", "value"), rows.items())
     return 0
 
@@ -163,6 +170,7 @@ def _arguments(given: Sequence[str]) -> dict[str, object]:
         else:
             raise Refused(f"{word!r} belongs to no key; needed: --key value.")
     found: dict[str, object] = {}
+    words = _as_in_a_file(words)
     keys = [key for key, _ in words]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise Refused(f"--{twice[0]} stands twice. Give its values after one.")
@@ -180,6 +188,19 @@ def _arguments(given: Sequence[str]) -> dict[str, object]:
                 document.put(found, key.split("."), read[0] if len(read) == 1 else read)
         except Refused as error:
             raise Refused(f"--{key}: {error}") from error
+    return found
+
+
+def _as_in_a_file(words: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """`--model CLASS --model.base NAME`, which is how `--help` tells it, by the keys that a file has."""
+    named = [(key, values[0]) for key, values in words if len(values) == 1 and _CLASS.fullmatch(values[0])]
+    classes = {key for key, _ in named if any(other.startswith(f"{key}.") for other, _ in words)}
+    found = []
+    for key, values in words:
+        parent, _, rest = key.partition(".")
+        is_told = parent in classes and rest.partition(".")[0] not in ("", "class_path", "init_args")
+        spelt = f"{parent}.init_args.{rest}" if is_told else key
+        found.append((f"{key}.class_path" if key in classes else spelt, values))
     return found
 
 

@@ -61,7 +61,7 @@ class Bar:
             self._progress.update(self._task, advance=amount, note=note)
         elif tenths > self._said:
             self._said = tenths
-            say(f"  {self._name}: {self._done:,} of {self._total:,} {note}".rstrip())
+            say(f"  {self._name}: {self._done:,} of {self._total:,}{f', {note}' if note else ''}")
 
     def resume(self, done: int) -> None:
         """Begin where an earlier run stopped, and say so: that is told however little was done."""

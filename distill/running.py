@@ -121,7 +121,8 @@ def run(experiment: Experiment, only: Sequence[str] = (), start: str | None = No
     files.write_text(experiment.folder / "experiment.yaml", experiment.text)
     decisions = decide(experiment)
     costs = estimate.costs(experiment.steps, decisions_left(decisions, steps))
-    console.say(f"{experiment.file}: {len(steps)} steps into {experiment.folder}; {_told(decisions, steps, costs)}")
+    count = f"{len(steps)} step" if len(steps) == 1 else f"{len(steps)} steps"
+    console.say(f"{experiment.file}: {count} into {experiment.folder}; {_told(decisions, steps, costs)}")
     estimate.check_disk(costs, experiment.output)
     done: list[tuple[str, ...]] = []
     failed: set[str] = set()

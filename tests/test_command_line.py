@@ -126,6 +126,21 @@ def test_a_class_that_is_not_there_is_explained_in_a_line(
     assert found.startswith(shown) and found.count("\n") == 1
 
 
+def test_a_class_is_told_as_its_help_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: `--model.base`, which `--help` names, is refused, and nothing says what would be taken."""
+    from distill.__main__ import _arguments
+
+    spelt = ["--model", "teachers.CausalLM", "--model.base", "x", "--prompt.about", "a.b"]
+    wanted = {"class_path": "teachers.CausalLM", "init_args": {"base": "x"}}
+    assert _arguments(spelt) == {"model": wanted, "prompt": {"about": "a.b"}}
+    long = ["--model.class_path", "teachers.CausalLM", "--model.init_args.base", "x"]
+    assert _arguments(long) == {"model": wanted}
+    assert _arguments(["--model", "{class_path: teachers.CausalLM, init_args: {base: x}}"]) == {"model": wanted}
+    assert _arguments(["--model", "teachers.CausalLM"]) == {"model": "teachers.CausalLM"}
+    out = ("--passages", str(tmp_path / "nope"), "--out", "x")
+    assert "nope does not exist" in said(capsys, "generate", *spelt, *out, status=1)
+
+
 def test_the_classes_that_there_are_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """Harm: nobody can ask which models, writers or readers there are."""
     shown = said(capsys, "train", "--model.help")

@@ -93,8 +93,8 @@ def test_bar_without_a_terminal_prints_a_line_at_each_tenth(monkeypatch: pytest.
         for _ in range(1234):
             bar.step(note="fast")
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "  work: 124 of 1,234 fast"
-    assert lines[-1] == "  work: 1,234 of 1,234 fast"
+    assert lines[0] == "  work: 124 of 1,234, fast"
+    assert lines[-1] == "  work: 1,234 of 1,234, fast"
     assert len(lines) == 10
 
 
@@ -104,7 +104,7 @@ def test_work_that_goes_on_says_so_however_little_was_done(monkeypatch: pytest.M
     with console.bar("work", 30) as bar:
         bar.resume(2)
         bar.step(1)
-    assert stream.getvalue().splitlines() == ["  work: 2 of 30 resumed", "  work: 3 of 30"]
+    assert stream.getvalue().splitlines() == ["  work: 2 of 30, resumed", "  work: 3 of 30"]
 
 
 @pytest.mark.parametrize(("total", "step", "lines"), [(10, 1, 10), (3, 1, 3), (100, 100, 1), (4, 7, 1), (0, 1, 1)])
