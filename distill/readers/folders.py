@@ -46,7 +46,7 @@ class TextFolder(Reader):
         Raises:
             Refused: The folder is not there, has no such file, or a file or its name is not UTF-8.
         """
-        found = sorted(file for file in self.path.rglob("*") if file.is_file() and file.suffix in TEXT_ENDINGS)
+        found = sorted(file for file in self.path.rglob("*") if file.is_file() and file.suffix.lower() in TEXT_ENDINGS)
         if not found:
             raise Refused(f"{self.path}: no file that ends in {', '.join(TEXT_ENDINGS)}. Check the path.")
         given = 0

@@ -380,6 +380,13 @@ def test_text_is_split_at_headings_and_paragraphs(tmp_path: Path) -> None:
     ]
 
 
+def test_endings_in_capitals_are_read(tmp_path: Path) -> None:
+    """Harm: half of a folder, written on another system, is left out without a word."""
+    for name in ("A.TXT", "b.Md", "c.txt", "d.rst"):
+        write(tmp_path / name, "Plain.")
+    assert [row.key for row in TextFolder(path=tmp_path).read()] == ["A.TXT#0", "b.Md#0", "c.txt#0"]
+
+
 def test_a_title_says_what_the_heading_belongs_to() -> None:
     """Harm: a hundred files have a section "Details", and their passages cannot be told apart."""
     text = "# Backups\none\n### Deep\ntwo\n## Details\nthree\n# Printers\nfour\n## Details\nfive"
