@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill import artifact, estimate, experiment, running, stages, tables
+from distill import artifact, estimate, experiment, readers, running, stages, tables
 from distill.errors import Refused
 from distill.estimate import Cost, machine, sizes, work
 from distill.estimate.machine import Machine
@@ -54,6 +54,16 @@ def corpus(folder: Path, rows: int) -> Path:
 def test_every_verb_has_an_estimate() -> None:
     """A new verb without one would end every plan in a KeyError."""
     assert set(work.VERBS) == set(stages.VERBS)
+
+
+@pytest.mark.parametrize("length", [200, 1000])
+def test_a_folder_is_reckoned_in_the_passages_that_it_is_cut_into(length: int) -> None:
+    """Harm: a plan says 3 minutes for a folder that is cut into ten times as many passages as it reckoned with."""
+    docs = Path(__file__).parents[2] / "docs"
+    cut = sum(1 for _ in readers.TextFolder(path=docs, length=length).read())
+    source = f"{{class_path: distill.readers.TextFolder, init_args: {{path: {docs}, length: {length}}}}}"
+    reckoned = planned(f"  corpus: {{ingest: {{sources: [{source}]}}}}\n")["corpus"].rows
+    assert 0.8 * cut < reckoned < 1.25 * cut
 
 
 def test_embedding_costs_two_operations_a_parameter_and_token() -> None:
