@@ -7,7 +7,7 @@ from typing import Any
 from distill import charts
 from distill.findings import cut, told
 from distill.page import NONE, Block, Figures, Noted, Numbers, Section, Table, Text
-from distill.tables import OPINIONS
+from distill.tables import JUDGED, OPINIONS
 
 MOST_RELABELLED = 0.5
 """Gecko relabels 15 % of its rows (arXiv 2403.20327, section 3.3): where it is most of them, queries say too little
@@ -76,15 +76,18 @@ def checks(health: Health) -> list[Check]:
     positives, answers = health["positives"], health["false_negatives"]
     scores, again = health["scores"], health["duplicates"]
     shares = {name: held["share"] for name, held in answers.items()}
+    alike = _alike(health["agreement"])
+    lost = [name for name in JUDGED if alike.get(name, 1.0) < LEAST_CORRELATION]
     found = [
         _most("relabelled rows", positives.get("relabelled"), MOST_RELABELLED,
-              "Queries say too little to find their own passage, or the judges do not judge."),
+              _resting(lost) or "Queries say too little to find their own passage, or the judges do not judge."),
         _most("seeds that are no candidates", positives.get("seed_rank", {}).get("not found"), MOST_NOT_FOUND,
               "Queries are vague, or the teacher does not understand them."),
         _most("hard negatives that the language model takes for answers", shares.get("answer"), MOST_ANSWERS,
-              "They would be pushed away. Label with a lower ceiling."),
+              _resting(lost, "relevances") or "They would be pushed away. Label with a lower ceiling."),
         _most("hard negatives that a judge prefers to the positive", shares.get("preferred"), MOST_PREFERRED,
-              "The positive is not this judge's choice: see which one, and whether the judges agree."),
+              _resting(lost)
+              or "The positive is not this judge's choice: see which one, and whether the judges agree."),
         _most("hard negatives that the teacher finds nearer than the positive", shares.get("above similarities"),
               MOST_ABOVE, "They may be answers. Label with a rule that keeps them under a ceiling."),
         _most("hard negatives that say nearly the same as the positive", shares.get("twin"), 0.0,
@@ -144,19 +147,40 @@ def _lengths(words: Mapping[str, Any]) -> Check | None:
     return Check("median words of a positive, over those of a negative", ratio, wanted, is_off, why, is_share=False)
 
 
+def _alike(agreement: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of each opinion, how alike it ranks to the one that it is most like, of several."""
+    best: dict[str, float] = {}
+    for pair in agreement if len(agreement) > 1 else ():
+        for name in (pair["one"], pair["other"]) if pair["correlation"] is not None else ():
+            best[name] = max(best.get(name, -1.0), float(pair["correlation"]))
+    return best
+
+
+def _resting(lost: Sequence[str], alone: str = "") -> str:
+    """What to say of a figure that rests on judges which rank as chance would; nothing if there are none.
+
+    Args:
+        lost: Those judges.
+        alone: The one that the figure rests on; empty: on all judges.
+    """
+    named = " and ".join(name for name in lost if alone in ("", name))
+    return f"It rests on {named}, ranked as chance would: mend the judge first." if named else ""
+
+
 def _correlations(agreement: Sequence[Mapping[str, Any]]) -> list[Check]:
     """Of each opinion, how alike it ranks to the one that it is most like; of two opinions, how alike they are."""
-    best: dict[str, float] = {}
-    for pair in agreement:
-        names = (f"{pair['one']} and {pair['other']}",) if len(agreement) == 1 else (pair["one"], pair["other"])
-        for name in names if pair["correlation"] is not None else ():
-            best[name] = max(best.get(name, -1.0), float(pair["correlation"]))
-    called = "rank correlation of {}" if len(agreement) == 1 else "rank correlation of {} with the opinion most like it"
+    best, called = _alike(agreement), "rank correlation of {} with the opinion most like it"
+    if len(agreement) == 1 and (only := agreement[0])["correlation"] is not None:
+        best, called = {f"{only['one']} and {only['other']}": float(only["correlation"])}, "rank correlation of {}"
     wanted, why = f"at least {LEAST_CORRELATION}", "It ranks these candidates as chance would."
+    judged = f"{why[:-1]}, and so it chose positives. Ask another judge, or label without it (`judges`)."
     return [
-        Check(called.format(name), found, wanted, found < LEAST_CORRELATION, why, is_share=False)
+        Check(
+            called.format(name), found, wanted, found < LEAST_CORRELATION, judged if name in JUDGED else why,
+            is_share=False,
+        )
         for name, found in best.items()
-    ]
+    ]  # fmt: skip
 
 
 def warnings(health: Health, checked: Sequence[Check]) -> list[str]:

@@ -320,7 +320,7 @@ svg text.muted { fill: var(--muted); } svg text.strong { font-weight: 650; fill:
 .line { fill: none; stroke: var(--accent); stroke-width: 1.6; stroke-linejoin: round; } .band { fill: var(--band); }
 .sample { border-left: 3px solid var(--rule); padding: .1rem 0 .1rem .9rem; margin: 1rem 0; }
 .sample h3 { overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: 9rem 1fr; gap: .3rem .9rem; margin: 0; font-size: .88rem; }
+dl { display: grid; grid-template-columns: fit-content(17rem) 1fr; gap: .3rem .9rem; margin: 0; font-size: .88rem; }
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
 details { border-top: 1px solid var(--rule); padding: .6rem 0; }
 summary { cursor: pointer; font-weight: 600; }

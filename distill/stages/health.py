@@ -70,6 +70,8 @@ def health(
     corpus = tables.read(passages, "passages")
     rows = room.Rows.of(tables.read(examples, "examples"), str(examples), len(corpus))
     held = tables.read(candidates, "judgements", "candidates") if candidates else None
+    left_out = _left_out(examples, held)
+    held = held.drop_columns(left_out) if held is not None else None
     figures = _contents(rows, corpus) | _scores(rows, temperature) | _repetitions(rows, corpus)
     seeds, about = _of_candidates(rows, held, out.name)
     figures |= about
@@ -82,6 +84,7 @@ def health(
     chosen = room.drawn((rows.positives != seeds) & (seeds >= 0), samples, seed)
     figures["sample"] = chosen.tolist()
     source = candidates.name if candidates else ""
+    source += f" without {' and '.join(left_out)}" if left_out else ""
     page = Page(*diagnosis.title(examples.name, source, figures), figures["warnings"])
     page.sections.extend(diagnosis.sections(figures, checked))
     page.sections.append(Section("Rows to read", _samples(rows, held, seeds, corpus, chosen)))
@@ -109,6 +112,15 @@ def _check_inputs(passages: Path, examples: Path, candidates: Path | None) -> No
             f"health: {candidates} was made again with other bytes since {examples} was labelled from it. "
             f"Label again: --again {examples.name}."
         )
+
+
+def _left_out(examples: Path, held: "pa.Table | None") -> list[str]:
+    """The judges that `label` was told not to trust: what they say counts no more here than there."""
+    settings = artifact.read_json(examples / "recipe.json").get("settings")
+    trusted = settings.get("judges") if isinstance(settings, dict) else None
+    if held is None or not trusted:
+        return []
+    return [name for name in tables.opinions(held) if name in tables.JUDGED and name not in trusted]
 
 
 def _slices(corpus: "pa.Table", rows: "np.ndarray") -> Iterator[tuple[slice, "pa.Table"]]:

@@ -27,12 +27,20 @@ ALL_OR_NOTHING = (0.02, 0.995)
 
 
 def _check(
-    rule: str, ceiling: float | None, floor: float | None, positive: str, positives: int, agreement: int | None
+    rule: str,
+    ceiling: float | None,
+    floor: float | None,
+    positive: str,
+    judges: Sequence[str] | None,
+    positives: int,
+    agreement: int | None,
 ) -> None:
     if floor is not None and not -1 <= floor <= 1:
         raise Refused(f"floor: {floor}; needed: a cosine, from -1 to 1.")
     if rule == "naive" and ceiling is not None:
         raise Refused("ceiling: naive has none. Leave it out, or say another `rule`.")
+    if judges is not None and not judges:
+        raise Refused("judges: none. Name one, or leave it out; `positive: seed` keeps the seeds.")
     if positives < 1 or (positives > 1 and (rule == "naive" or positive == "seed")):
         raise Refused(
             f"positives: {positives}; needed: 1, or more where judgements choose and a `rule` tells likely positives."
@@ -53,6 +61,7 @@ def label(
     floor: float | None = None,
     fusion: int = 0,
     positive: Literal["judged", "seed"] = "judged",
+    judges: tuple[Literal["rerankings", "likelihoods", "relevances"], ...] | None = None,
     positives: int = 1,
     agreement: int | None = None,
     scores: Literal["similarities", "rerankings", "likelihoods", "relevances"] = "similarities",
@@ -77,6 +86,7 @@ def label(
         fusion: Added to a rank before it is inverted; 0 as in Gecko, 60 as in Cormack et al. 2009.
         positive: The candidate that the judgements prefer, fused by rank (Gecko), or the seed. Where no judge was
             asked, since those before agreed, it is the one that they agreed on.
+        judges: Whose judgements count; None: all that there are. `health` tells which judge ranks as chance would.
         positives: Positives of a query at most, a row each: after the first, those that come next in the judges' order
             and lie above the ceiling, where the rule expects unlabelled positives.
         agreement: Drop queries whose positive a judge or a search does not put among the first so many: a passage that
@@ -92,8 +102,9 @@ def label(
         ranks; the share of candidates that stays under the ceiling, with a warning where that is all or nothing.
     """
     held = tables.read(candidates, "judgements", "candidates")
-    judges = [name for name in tables.opinions(held) if name in tables.JUDGED]
-    _check_judged(candidates, held, judges, scores, fusion, choice, positives)
+    trusted = _trusted(candidates, held, judges)
+    _check_judged(candidates, held, trusted, scores, fusion, choice, positives)
+    counted = [name for name in tables.opinions(held) if name not in tables.JUDGED or name in trusted]
     level = ranking.CEILINGS[rule] if ceiling is None else ceiling
     repeated = ranking.Repeated.of(_numbered(held), held["seed"].to_numpy())
     told = []
@@ -102,9 +113,9 @@ def label(
         known = {name: tables.matrix(rows[name]) for name in tables.opinions(held)}
         listed, twins = tables.matrix(rows["passages"]), tables.matrix(rows["twins"])
         seeds, ranks = rows["seed"].to_numpy(), rows["seed_rank"].to_numpy()
-        preferred = ranking.preferred(known, judges, fusion)
+        preferred = ranking.preferred(known, trusted, fusion)
         first, values = seeds, rows["seed_similarity"].to_numpy()
-        if judges and positive == "judged":
+        if trusted and positive == "judged":
             best = ranking.firsts(preferred)[:, None]
             first, values = (np.take_along_axis(each, best, 1)[:, 0] for each in (listed, known["similarities"]))
         highest = ranking.ceilings(values, rule, level)
@@ -120,7 +131,9 @@ def label(
         if floor is not None:
             faults["positive below the floor"] = values < floor
         if agreement is not None:
-            faults["judges disagree"] = ~ranking.agreed(known, listed, first, agreement)
+            faults["judges disagree"] = ~ranking.agreed(
+                {name: known[name] for name in counted}, listed, first, agreement
+            )
         kept, dropped = _kept(faults)
         chosen = _Chosen(kept, first[kept], given[kept])
         if positives > 1:
@@ -153,6 +166,19 @@ def _check_judged(
         raise Refused(
             f"label: {asked[0]} is of judgements, and {candidates} was not judged. Leave it out, or judge first."
         )
+
+
+def _trusted(candidates: Path, held: pa.Table, judges: Sequence[str] | None) -> list[str]:
+    """The judges that count."""
+    asked = [name for name in tables.opinions(held) if name in tables.JUDGED]
+    if judges is None:
+        return asked
+    if missing := [name for name in judges if name not in asked]:
+        there = ", ".join(asked) or "none"
+        raise Refused(
+            f"label: judges: {missing[0]} did not judge {candidates}; there: {there}. Take such, or judge first."
+        )
+    return list(judges)
 
 
 def _kept(faults: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, int]]:

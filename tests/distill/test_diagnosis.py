@@ -112,6 +112,28 @@ def test_of_many_opinions_only_the_one_that_says_nothing_is_named() -> None:
     ]
     (found,) = diagnosis.warnings(figures, diagnosis.checks(figures))
     assert found.startswith("Rank correlation of relevances with the opinion most like it: 0.01, wanted at least 0.05.")
+    assert found.endswith("Ask another judge, or label without it (`judges`).")
+
+
+def test_what_rests_on_a_judge_of_chance_is_not_advised_on() -> None:
+    """Harm: a lower ceiling is tried again and again, for negatives that a judge called answers by chance."""
+    figures = sound()
+    figures["agreement"] = [
+        figures["agreement"][0] | {"one": one, "other": other, "correlation": 0.01 if other == lost else 0.4}
+        for lost in ("relevances",)
+        for one, other in itertools.combinations(("similarities", "likelihoods", lost), 2)
+    ]
+    figures["false_negatives"] |= told(answer=0.7, preferred=0.3)
+    answers, preferred, chance = diagnosis.warnings(figures, diagnosis.checks(figures))
+    for warning in (answers, preferred):
+        assert warning.endswith("It rests on relevances, ranked as chance would: mend the judge first.")
+    assert "rank correlation of relevances" in chance.lower()
+    figures["agreement"][1] |= {"one": "similarities", "other": "likelihoods", "correlation": 0.01}
+    figures["agreement"][0] |= {"one": "relevances", "other": "similarities", "correlation": 0.4}
+    figures["agreement"][2] |= {"one": "relevances", "other": "likelihoods", "correlation": 0.01}
+    answers, preferred, _ = diagnosis.warnings(figures, diagnosis.checks(figures))
+    assert answers.endswith("Label with a lower ceiling.")  # likelihoods are lost, and that figure is of relevances
+    assert "rests on likelihoods" in preferred
 
 
 def test_a_passage_of_few_rows_is_no_crowd() -> None:

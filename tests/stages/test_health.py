@@ -130,6 +130,22 @@ def figures(out: Path) -> dict[str, Any]:
     return read
 
 
+def test_a_judge_that_label_left_out_is_left_out_here(tmp_path: Path) -> None:
+    """Harm: rows that were labelled without a judge of chance are still measured by it, and no page is ever good."""
+    of = texts_in(tmp_path / "corpus")
+    candidates = written(tmp_path / "judged", of, found())
+    label(candidates=candidates, judges=("likelihoods",), out=tmp_path / "labelled")
+    health(passages=of, examples=tmp_path / "labelled", candidates=candidates, out=tmp_path / "out")
+    named = {name for pair in figures(tmp_path / "out")["agreement"] for name in (pair["one"], pair["other"])}
+    assert named == {"similarities", "similarities_2", "lexical", "likelihoods"}
+    page = (tmp_path / "out" / "health.html").read_text(encoding="utf-8")
+    assert "labelled from judged without rerankings and relevances." in page
+    label(candidates=candidates, out=tmp_path / "all")
+    health(passages=of, examples=tmp_path / "all", candidates=candidates, out=tmp_path / "whole")
+    whole = figures(tmp_path / "whole")["agreement"]
+    assert {name for pair in whole for name in (pair["one"], pair["other"])} == set(OPINIONS)
+
+
 def mean(values: Sequence[float | bool]) -> float:
     return float(np.mean([float(value) for value in values]))
 

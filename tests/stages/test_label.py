@@ -235,6 +235,7 @@ def naive(
     rule: str,
     skip: int,
     floor: float | None,
+    judges: tuple[str, ...],
 ) -> tuple[list[int], list[float]] | None:
     """The example of one query, one candidate after the other; None if it is dropped."""
     passages, similarities, told = held["passages"], np.float32(held["similarities"]), held[scores]
@@ -242,8 +243,8 @@ def naive(
         return None
     answer, known = held["seed"], np.float32(held["seed_similarity"])
     if positive == "judged":
-        fused = [1 / (fusion + a) + 1 / (fusion + b)
-                 for a, b in zip(places(held["likelihoods"]), places(held["relevances"]), strict=True)]  # fmt: skip
+        ranked = zip(*(places(held[judge]) for judge in judges), strict=True)
+        fused = [sum(1 / (fusion + place) for place in those) for those in ranked]
         best = fused.index(max(fused))
         assert not math.isnan(held["likelihoods"][best])
         answer, known = passages[best], similarities[best]
@@ -277,6 +278,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"rule": "margin", "ceiling": 0.1},
     {"rule": "absolute", "ceiling": 0.5, "skip": 2},
     {"rule": "naive", "floor": 0.6},
+    {"judges": ("likelihoods",)},
+    {"judges": ("relevances",), "scores": "likelihoods", "fusion": 60},
 ]
 
 
@@ -287,7 +290,7 @@ def test_examples_equal_a_loop(given: dict[str, Any], tmp_path: Path) -> None:
     facts = label(candidates=written(tmp_path / "judged", rows[:40], rows[40:]), **given, out=tmp_path / "out")
     settings: dict[str, Any] = {
         "negatives": 7, "ceiling": 0.95, "fusion": 0, "positive": "judged", "scores": "similarities", "within": None,
-        "rule": "share", "skip": 0, "floor": None,
+        "rule": "share", "skip": 0, "floor": None, "judges": ("likelihoods", "relevances"),
     } | given  # fmt: skip
     expected = {at: made for at, held in enumerate(rows) if (made := naive(held, **settings)) is not None}
     found = examples(tmp_path / "out")
@@ -442,6 +445,12 @@ def test_what_was_not_judged_cannot_be_asked_for(tmp_path: Path) -> None:
             label(candidates=judged, **given, out=tmp_path / "out")
     with pytest.raises(Refused, match=r"scores are rerankings, and .* has similarities, likelihoods, relevances"):
         label(candidates=judged, scores="rerankings", out=tmp_path / "out")
+    with pytest.raises(Refused, match=r"judges: rerankings did not judge .*; there: likelihoods, relevances"):
+        label(candidates=judged, judges=("rerankings",), out=tmp_path / "out")
+    with pytest.raises(Refused, match=r"judges: likelihoods did not judge .*; there: none"):
+        label(candidates=made, judges=("likelihoods",), out=tmp_path / "out")
+    with pytest.raises(Refused, match="judges: none"):
+        label(candidates=judged, judges=(), out=tmp_path / "out")
 
 
 def test_twins_of_a_further_positive_are_no_negatives(tmp_path: Path) -> None:
@@ -471,3 +480,13 @@ def test_where_nothing_is_left_to_filter_no_rule_is_blamed(tmp_path: Path) -> No
     facts = label(candidates=written(tmp_path / "mined", alone), out=tmp_path / "out")
     assert "warning" not in facts
     assert facts["without_negatives"] == 2
+
+
+def test_a_judge_that_is_left_out_neither_chooses_nor_drops(tmp_path: Path) -> None:
+    """Harm: a judge that ranks as chance would is said to be left out, and still takes away what others agree on."""
+    said = [row(10, [10, 11, 12], [0.9, 0.8, 0.1], [-1, -2, -3], [-3, -1, -2])]
+    made = written(tmp_path / "judged", said)
+    label(candidates=made, judges=("likelihoods",), agreement=1, out=tmp_path / "out")
+    assert [passages[0] for passages in chosen(tmp_path / "out")] == [10]
+    with pytest.raises(Refused, match="judges disagree"):
+        label(candidates=made, agreement=1, out=tmp_path / "all")
