@@ -1,7 +1,7 @@
 """Artifacts of a run to one HTML page, the same in Markdown, and the numbers of record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,7 @@ def report(
         if warning := findings.warning(metrics):
             facts["warning"] = warning
             console.say(f"{out.name}: {warning}")
+    page = replace(page, cautions=[*page.cautions, *_cautions(made)])
     page.sections.append(Section("Training", _training(made)))
     page.sections.append(Section("Data and scores", _data(made)))
     page.sections.append(Section("Relabelled rows", _samples(made, samples)))
@@ -84,6 +85,15 @@ def report(
         with files.replacing(out / name) as part:
             part.write_text(text, encoding="utf-8")
     return {"artifacts": [each.folder.name for each in made], "verdicts": verdicts, "opens": "report.html", **facts}
+
+
+def _cautions(made: Sequence["_Made"]) -> list[str]:
+    """What no reader of the page may miss: models that nothing was asked of, and the warnings of earlier steps."""
+    verbs = {each.verb for each in made}
+    said = []
+    if "evaluate" not in verbs and verbs & {"train", "average", "export"}:
+        said.append("There is no evaluation: nothing here says how good a model is. Collect real questions for one.")
+    return said + [f"{each.folder.name}: {each.facts['warning']}" for each in made if each.facts.get("warning")]
 
 
 @dataclass(frozen=True)

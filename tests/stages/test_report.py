@@ -431,6 +431,17 @@ def test_without_an_evaluation_the_rest_is_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "report" / "metrics.json").exists()
 
 
+def test_what_is_wrong_with_the_data_stands_at_the_head(made: Path, tmp_path: Path) -> None:
+    """Harm: a model is shipped on a page whose one line on its bad training data is the fortieth of a table."""
+    checked = finished(tmp_path / "looked_at", "health", warning="Hard negatives are answers: 68 %.")
+    model = finished(tmp_path / "edge_alone", "export")
+    report(artifacts=(model, checked), out=tmp_path / "without")
+    head = (tmp_path / "without" / "report.html").read_text(encoding="utf-8").partition("</header>")[0]
+    assert "There is no evaluation: nothing here says how good a model is." in head
+    assert "looked_at: Hard negatives are answers: 68 %." in head
+    assert "There is no evaluation" not in (made / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     """Harm: an empty page passes for a run without findings."""
     with pytest.raises(Refused, match="artifacts: none"):
