@@ -33,8 +33,7 @@ class Runtime:
     chunk_tokens: int | None = None
     """The same in tokens, padding included, so that memory does not grow with the length of texts either. Give one."""
     compiles: bool = False
-    """Whether training compiles the model (`torch.compile`): a minute or more at first, worth it in long trainings on
-    a GPU. Needs a C++ compiler."""
+    """Whether training compiles the model (`torch.compile`): minutes at first, no gain on a CPU. Needs a compiler."""
     batch_tokens: int = 4096
     """Tokens, padding included, that a model reads at once when it does not train."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
