@@ -57,6 +57,8 @@ def _check_base(model: functools.partial[Any]) -> None:
     from distill import hub, surgery
 
     given = model.keywords
+    if {"base", "model"} <= inspect.signature(model.func).parameters.keys():
+        hub.check_start(str(given.get("base", "")), given.get("model"))
     if not isinstance(base := given.get("base"), str):
         return
     hub.check(base, given.get("revision"))

@@ -105,6 +105,16 @@ def check(base: str, revision: str | None = None) -> None:
         )
 
 
+def check_start(base: str, model: object) -> None:
+    """Make sure that a student begins as one model: a base, or what a step has trained.
+
+    Raises:
+        Refused: There are both, or neither.
+    """
+    if bool(base) == (model is not None):
+        raise Refused(f"base: {base!r}, model: {model}; needed: one of the two. A student begins as one model.")
+
+
 def _from_hub(name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError

@@ -139,8 +139,7 @@ def _start(
     base: str, revision: str | None, model: Path | None, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The transformer that a student is made of, reading both ways, and its tokenizer."""
-    if bool(base) == (model is not None):
-        raise Refused(f"base: {base!r}, model: {model}; needed: one of the two. A student begins as one model.")
+    hub.check_start(base, model)
     if model is not None:
         return _of_trained(model)
     folder = hub.locate(base, revision)

@@ -53,7 +53,7 @@ def main() -> None:
             trusted = ranking.agreed(said, listed, listed[everyone, last], 5)
             moved.append(is_first.mean())
             agreed.append((is_first & trusted).mean())
-            print(f"| {sentence} | {100 * moved[-1]:.0f} | {100 * agreed[-1]:.0f} |")
+            print(f"| {' ⏎ '.join(sentence.split(chr(10)))} | {100 * moved[-1]:.0f} | {100 * agreed[-1]:.0f} |")
         print(f"| **all {kind}** | **{100 * np.mean(moved):.1f}** | **{100 * np.mean(agreed):.1f}** |")
 
 
