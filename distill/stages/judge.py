@@ -1,5 +1,6 @@
 """Candidates to judgements: what a language model or a cross-encoder says of each pair, as raw numbers."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from distill import artifact, ranking, tables
+from distill import artifact, console, ranking, tables
 from distill.artifact import Facts
 from distill.engine import Worker, work
 from distill.errors import Refused
@@ -33,7 +34,7 @@ def judge(
     prompt: Judging = Judging(),
     depth: int | None = None,
     words: int = 60,
-    part_rows: int = 1000,
+    part_rows: int = 100,
     runtime: Runtime = Runtime(),
     out: Path,
 ) -> Facts:
@@ -70,6 +71,7 @@ def judge(
             f"judge: asked: disputed; {candidates} has the opinion {before[0]} alone. Needed: a second one before: "
             "several teachers or `lexical: true` in `mine`, or a `judge` step with a cross-encoder."
         )
+    console.say(f"{out.name}: {_cost(held, before, asked, depth)}")
     parts = -(-len(held) // part_rows)
     todo = tables.missing(out / "judgements", parts)
     left = sum(min(part_rows, len(held) - part * part_rows) for part in todo)
@@ -81,6 +83,16 @@ def judge(
         "refers": refers,
         "model": tables.notes(out / "judgements")[0]["model"],
     }
+
+
+def _cost(held: pa.Table, before: Sequence[str], asked: str, depth: int | None) -> str:
+    """How many pairs there are to judge, and of how many; said before the first is."""
+    each = held.schema.field("passages").type.list_size
+    queries = len(held)
+    if asked == "disputed":
+        queries = int(ranking.disputed([tables.matrix(held[name]) for name in before]).sum())
+    pairs = queries * min(depth or each, each)
+    return f"{pairs:,} of {len(held) * each:,} pairs are to be judged ({queries:,} of {len(held):,} queries)"
 
 
 def _worker(

@@ -329,7 +329,9 @@ def test_a_cross_encoder_judges_each_pair(made: dict[str, Path], tmp_path: Path)
     assert list(facts["histograms"]) == ["logit of the cross-encoder"]
 
 
-def test_a_dear_judge_is_asked_where_the_cheap_ones_disagree(made: dict[str, Path], tmp_path: Path) -> None:
+def test_a_dear_judge_is_asked_where_the_cheap_ones_disagree(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Harm: the cascade pays for all pairs, leaves out a disputed query, or says that it saved what it paid."""
     judge(**made, model=Overlap, part_rows=4, out=tmp_path / "cheap")
     settings: dict[str, Any] = {"passages": made["passages"], "candidates": tmp_path / "cheap", "model": Letters}
@@ -343,6 +345,8 @@ def test_a_dear_judge_is_asked_where_the_cheap_ones_disagree(made: dict[str, Pat
             expected = [*other[name][:4], math.nan] if wanted else [math.nan] * DEPTH
             np.testing.assert_array_equal(row[name], expected)
     assert facts["pairs"] == 4 * sum(disputed)
+    told = f"out: {4 * sum(disputed)} of {DEPTH * ROWS} pairs are to be judged ({sum(disputed)} of {ROWS} queries)"
+    assert told in capsys.readouterr().out
     assert facts["saved"] == round(1 - sum(disputed) / ROWS, 4) and whole["saved"] == 0
 
 
