@@ -30,17 +30,18 @@ from distill import tables
 from distill.runtime import computes_bf16
 from students import Encoder
 
-Loss = Callable[[SentenceTransformer], nn.Module]
+Loss = Callable[[SentenceTransformer, int], nn.Module]
 LOSSES: Mapping[str, tuple[str, float, Loss]] = {
-    # what the dataset's label is, the rate, the loss: model_distillation.py of its examples, and the losses' pages
-    "regression": ("vectors", 1e-4, lambda model: EmbedDistillLoss(model, "cosine", projection_dim=768)),
-    "contrastive": ("", 2e-5, MultipleNegativesRankingLoss),
-    "contrastive_fast": ("", 1e-4, MultipleNegativesRankingLoss),
-    "kl": ("scores", 2e-5, DistillKLDivLoss),
+    # what the label is, the rate, the loss of a model and a teacher's width: model_distillation.py of its examples, and
+    # the pages of its losses
+    "regression": ("vectors", 1e-4, lambda model, dim: EmbedDistillLoss(model, "cosine", projection_dim=dim)),
+    "contrastive": ("", 2e-5, lambda model, _: MultipleNegativesRankingLoss(model)),
+    "contrastive_fast": ("", 1e-4, lambda model, _: MultipleNegativesRankingLoss(model)),
+    "kl": ("scores", 2e-5, lambda model, _: DistillKLDivLoss(model)),
     "kl_sharp": (
         "scores",
         1e-4,
-        lambda model: DistillKLDivLoss(model, student_temperature=0.05, teacher_temperature=0.05),
+        lambda model, _: DistillKLDivLoss(model, student_temperature=0.05, teacher_temperature=0.05),
     ),
 }
 
@@ -63,6 +64,7 @@ def main() -> None:
     if not start.exists():
         start.mkdir()
         Encoder(given.base, layers=tuple(given.layers) or None, length=128).save(start)
+    dim = tables.read(given.data / "passage_vectors", "vectors").schema.field("vector").type.list_size
     times = given.out / "seconds.json"
     seconds = json.loads(times.read_text()) if times.exists() else {}
     for name in given.only:
@@ -76,7 +78,7 @@ def main() -> None:
             max_steps=given.steps,
             per_device_train_batch_size=given.queries,
             learning_rate=rate,
-            warmup_ratio=0.1,
+            warmup_steps=0.1,
             bf16=computes_bf16(torch.device("cpu")),
             use_cpu=not torch.cuda.is_available(),
             seed=given.seed,
@@ -87,7 +89,7 @@ def main() -> None:
             logging_steps=50,
         )
         rows = dataset(given.data, label, given.negatives, given.seed)
-        trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss(model))
+        trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss(model, dim))
         began = time.perf_counter()
         trainer.train()
         seconds[name] = time.perf_counter() - began
