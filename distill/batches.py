@@ -223,28 +223,35 @@ class ExampleBatches:
     def score_lists(
         self, limit: int = 10_000
     ) -> tuple[Float[np.ndarray, "lists listed"], Bool[np.ndarray, "lists listed"]]:
-        """The teacher's scores of the first lists as training sees them, and where there are any."""
+        """The teacher's scores of lists as training sees them, drawn evenly from those that have any, and where."""
         assert self.scores is not None
-        places = self._places(np.arange(min(limit, self.rows)), np.random.default_rng(self.seed))
+        scored = np.flatnonzero(np.logical_or.reduceat(np.isfinite(self.scores), self.starts[:-1]))
+        rows = scored[np.arange(0, len(scored), max(1, -(-len(scored) // limit)))]
+        places = self._places(rows, np.random.default_rng(self.seed))
         found = np.where(places >= 0, self.scores[places], np.nan)
         return np.nan_to_num(found), np.isfinite(found)
 
     def matrices(
         self, batches: int = 8, limit: int = 2_000_000
     ) -> tuple[Float[np.ndarray, "queries passages"], Bool[np.ndarray, "queries passages"]]:
-        """The teacher's cosines of queries with all passages of their batch, and where there are any.
+        """The teacher's cosines of queries that it has read with all passages of their batch, and where there are any.
 
         Args:
-            batches: So many, from the first on.
+            batches: So many, from the first on; those that the teacher has not read are passed over.
             limit: Cosines in all; where there are more, the first queries of each batch.
         """
-        found = []
-        for step in range(batches):
+        found: list[Float[np.ndarray, "queries passages"]] = []
+        for step in range(8 * batches):
             batch = self.batch(step)
             assert batch.query_targets is not None and batch.text_targets is not None
             rows = max(1, limit // batches // len(batch.text_targets))
             queries, passages = (nn.functional.normalize(held) for held in (batch.query_targets, batch.text_targets))
-            found.append((queries[:rows] @ passages.T).numpy())
+            cosines = (queries[queries.isfinite().all(1)][:rows] @ passages.T).numpy()
+            found += [cosines] if len(cosines) else []
+            if len(found) == batches:
+                break
+        if not found:
+            return np.zeros((0, 1), np.float32), np.zeros((0, 1), bool)
         widest = max(part.shape[1] for part in found)
         padded = [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=np.nan) for part in found]
         whole = np.concatenate(padded)

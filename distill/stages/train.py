@@ -310,6 +310,11 @@ def _temperatures(objective: Objective, batches: "ExampleBatches", told: dict[st
         if not getattr(objective, loss):
             continue
         held = lists if loss == "kl" else batches.matrices()
+        if loss == "matrix" and (held[1].sum(1) < 2).all():
+            raise Refused(
+                "train: objective.matrix: in the first batches there is no query with a vector of the teacher beside "
+                "two passages with one. Embed what the examples hold, or leave matrix out."
+            )
         found[name] = scores.auto_temperature(*held) if given == "auto" else float(given)
         entropy = scores.check_targets(*held, found[name], f"train: objective.{name}")
         told[name] = round(found[name], 6)

@@ -364,6 +364,22 @@ def test_the_matrix_is_the_teachers_and_its_temperature_the_one_that_is_told(
     assert curve(tmp_path / "out", "matrix")[0] == pytest.approx(np.mean(each), rel=1e-2)
 
 
+def test_a_matrix_of_next_to_nothing_is_refused_in_its_own_words(
+    run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm: one query of a million has a vector; it is told to label with other scores, of which there are none."""
+    nothing = np.zeros((0, 1), np.float32), np.zeros((0, 1), bool)
+    monkeypatch.setattr(ExampleBatches, "matrices", lambda self: nothing)
+    with pytest.raises(
+        Refused, match=r"^train: objective\.matrix: in the first batches there is no query with a vector"
+    ):
+        train(
+            model=Letters, passages=corpus, examples=(run / "examples",),
+            vectors=(run / "asked_vectors", run / "passage_vectors"), objective=Objective(matrix=1.0), schedule=SHORT,
+            out=tmp_path / "out",
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("part", ["regression", "relational"])
 def test_texts_alone_teach_by_each_loss_that_needs_no_examples(
     part: str, run: Path, corpus: Path, tmp_path: Path
