@@ -89,7 +89,7 @@ def test_no_step_is_made_for_nothing(name: str) -> None:
 def test_an_ablation_parses_where_its_data_lie(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Harm: numbers of record come from configs that no longer parse."""
     text = file.read_text()
-    for named in re.findall(r"(?:data|runs/ablations_data|runs/labels_data)/[\w/]+(?:\.parquet)?", text):
+    for named in re.findall(r"(?:data|runs/\w+_data|runs/peers_1)/[\w/]+(?:\.parquet)?", text):
         wanted = tmp_path / named
         wanted.parent.mkdir(parents=True, exist_ok=True)
         if named.endswith(".parquet"):
