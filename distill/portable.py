@@ -110,7 +110,7 @@ def _write_projector(projector: nn.Linear, space: str, folder: Path) -> None:
     held = {f"linear.{name}": tensor.contiguous() for name, tensor in projector.state_dict().items()}
     file = folder / PROJECTOR / "model.safetensors"
     save_file(held, file)
-    file.chmod((folder / "config.json").stat().st_mode)
+    file.chmod((folder / "tokenizer.json").stat().st_mode)
 
 
 def _write_weights(model: Portable, folder: Path) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 """A student in its teacher's space: trained, exported and measured against passages that the teacher embedded."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from distill import artifact, encode, models, portable, projection, tables
 from distill.errors import Refused
@@ -20,7 +22,7 @@ from distill.stages.embed import embed
 from distill.stages.evaluate import evaluate
 from distill.stages.export import export
 from distill.stages.train import train
-from students import Encoder, Exported, Projected
+from students import Encoder, Exported, Projected, Static
 
 EXACT = Runtime(precision="fp32")
 SHORT = Schedule(steps=3, queries=16, learning_rate=1e-3, warmup=1, precision="fp32")
@@ -104,6 +106,18 @@ def test_the_symmetric_student_is_shipped_as_before(run: Path, tmp_path: Path, t
     assert not (tmp_path / "folder" / portable.PROJECTOR).exists()
     reader = SentenceTransformer(str(tmp_path / "folder"), device="cpu", local_files_only=True)
     assert np.abs(reader.encode(texts, show_progress_bar=False) - vectors(student, texts)).max() < 1e-5
+
+
+def test_a_table_leads_into_its_teachers_space_too(encoder: Path, tmp_path: Path, texts: list[str]) -> None:
+    """Harm: the smallest student, whose queries profit most from the teacher's passages, cannot be written."""
+    table, linear = Static(str(encoder), width=8, length=12).eval(), nn.Linear(8, WIDE)
+    made = dataclasses.replace(portable.parts(table), dim=WIDE, projector=linear, space="teacher@0123")
+    tmp_path.joinpath("folder").mkdir()
+    portable.write(made, tmp_path / "folder")
+    wanted = nn.functional.normalize(linear(torch.from_numpy(vectors(table, texts))), dim=-1).detach().numpy()
+    reader = SentenceTransformer(str(tmp_path / "folder"), device="cpu", local_files_only=True)
+    assert np.abs(reader.encode(texts, show_progress_bar=False) - wanted).max() < 1e-5
+    assert (portable.read(tmp_path / "folder").dim, portable.read(tmp_path / "folder").space) == (WIDE, "teacher@0123")
 
 
 def test_queries_of_the_student_find_passages_of_the_teacher(run: Path, corpus: Path, tmp_path: Path) -> None:
