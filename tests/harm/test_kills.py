@@ -149,7 +149,7 @@ def test_a_hundred_kills_at_any_moment(whole: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-LONG = ("--set", "student_1.schedule.steps=30", "name=long")
+LONG = ("--set", "student_1.schedule.steps=300", "name=long")
 
 
 def prepared(whole: Path, output: Path) -> Path:
@@ -180,7 +180,7 @@ def test_a_training_that_is_stopped_goes_on(
     output, said = prepared(whole, tmp_path), tmp_path / "said.txt"
     arguments = [*command(output, "student_1"), *LONG]
     process = started(arguments, said)
-    while " of 30 " not in said.read_text():  # the first tenth
+    while " of 300" not in said.read_text():  # the first tenth
         assert process.is_alive(), said.read_text()
         time.sleep(0.01)
     assert process.pid is not None
