@@ -135,8 +135,10 @@ def evaluate(
         raise Refused("evaluate: widths and quantized are of retrieval, and no benchmark has queries. Leave them out.")
     names = [*models, *([LEXICAL] if lexical and searched else [])]
     cached = _cached(_all(vectors), dict(zip(benchmarks, _all(passages), strict=True)))
-    for part in tables.missing(out / "results", len(names)):
-        name = names[part]
+    # By name: two configs that name the same models in another order have one recipe.
+    measured = {note["model"] for note in tables.notes(out / "results")}
+    left = [name for name in names if name not in measured]
+    for part, name in zip(tables.missing(out / "results", len(names)), left, strict=True):
         console.say(f"{name} ({part + 1} of {len(names)})")
         if name in models:
             values, costs = _model(name, models[name], benchmarks, smaller, cached, depth, latency, seed, runtime)

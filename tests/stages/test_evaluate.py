@@ -207,6 +207,21 @@ def test_a_killed_run_goes_on_with_the_models_left(tmp_path: Path) -> None:
     assert Words.made == []
 
 
+def test_models_in_another_order_are_those_left(tmp_path: Path) -> None:
+    """Harm: after a kill one model is measured twice and another never, because its lines were moved in the config."""
+    made = benchmark(tmp_path / "bench")
+    settings: dict[str, Any] = {"passages": made, "examples": made, "latency": False, "resamples": 20}
+    Words.broken.add(2)
+    with pytest.raises(RuntimeError, match="went down"):
+        evaluate(models=MODELS, **settings, out=tmp_path / "killed")
+    Words.broken.clear()
+    Words.made.clear()
+    resumed = evaluate(models=dict(reversed(MODELS.items())), **settings, out=tmp_path / "killed")
+    assert Words.made == [2]
+    whole = evaluate(models=MODELS, **settings, out=tmp_path / "whole")
+    assert resumed["models"] == whole["models"]
+
+
 def test_pairs_are_scored_by_rank(tmp_path: Path) -> None:
     """Harm: the STS column compares a model's cosines with the scores of other pairs."""
     from scipy.stats import spearmanr
