@@ -41,7 +41,8 @@ def keep_layers(backbone: PreTrainedModel, layers: Sequence[int] | int) -> None:
         layers: Numbers of those that are kept, in order; or how many, evenly spaced.
 
     Raises:
-        Refused: A layer is not there or is named twice, or the layers cannot be found.
+        Refused: A layer is not there or is named twice, the layers cannot be found, or whoever loads the model would
+            build other ones.
     """
     holder = getattr(backbone, "encoder", backbone)
     name = next((name for name in ("layer", "layers") if isinstance(getattr(holder, name, None), nn.ModuleList)), None)
@@ -51,8 +52,22 @@ def keep_layers(backbone: PreTrainedModel, layers: Sequence[int] | int) -> None:
     kept = chosen(layers, len(held))
     setattr(holder, name, nn.ModuleList([held[layer] for layer in kept]))
     backbone.config.num_hidden_layers = len(kept)
-    if getattr(backbone.config, "layer_types", None):
-        backbone.config.layer_types = [backbone.config.layer_types[layer] for layer in kept]
+    for setting, values in vars(backbone.config).items():  # of each layer: its kind, whether it sees positions
+        if "layer" in setting and isinstance(values, list) and len(values) == len(held):
+            setattr(backbone.config, setting, [values[layer] for layer in kept])
+    _check_built_alike(backbone, kept)
+
+
+def _check_built_alike(backbone: PreTrainedModel, kept: Sequence[int]) -> None:
+    """Make sure that a model of this configuration has these tensors: it is what the saved ones are loaded into."""
+    with torch.device("meta"):
+        built = type(backbone)(backbone.config).state_dict()
+    held = backbone.state_dict()
+    if apart := sorted(built.keys() ^ held.keys()):
+        raise Refused(
+            f"layers: {list(kept)}; {type(backbone).__name__} builds layers by their places, so these could not be "
+            f"loaded again ({apart[0]}). Keep its layer 0, as the first."
+        )
 
 
 def check_layers(layers: Sequence[int] | int, count: int) -> None:
