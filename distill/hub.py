@@ -302,6 +302,14 @@ def config(folder: Path) -> "transformers.PretrainedConfig":
     return config
 
 
+def longest(model: "transformers.PreTrainedModel") -> int | None:
+    """The most tokens that a model reads; RoBERTa and MPNet count them from behind the padding's number."""
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, torch.nn.Embedding):
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return getattr(model.config, "max_position_embeddings", None)
+
+
 def size(base: str, revision: str | None = None) -> Size:
     """How large a model is, without its weights and without asking any hub.
 

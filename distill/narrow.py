@@ -76,7 +76,10 @@ def check_width(config: PreTrainedConfig, width: int) -> None:
     Raises:
         Refused: The width is no multiple of a head's, or not smaller than it is.
     """
-    if not isinstance(getattr(config, "num_attention_heads", None), int) or getattr(config, "head_dim", None):
+    counted = all(isinstance(getattr(config, name, None), int) for name in ("num_attention_heads", "intermediate_size"))
+    # ELECTRA's tables are narrower than its layers.
+    alike = getattr(config, "embedding_size", config.hidden_size) == config.hidden_size
+    if not counted or not alike or getattr(config, "head_dim", None):
         raise Refused(f"width: {config.model_type} is not of BERT's build, which alone is made narrower. Leave it out.")
     each = config.hidden_size // config.num_attention_heads
     if width % each or not each <= width < config.hidden_size:

@@ -93,7 +93,7 @@ class Encoder(Embedder):
         self.tokenizer = tokenizer
         self.settings = settings
         self.length = int(str(settings["length"]))
-        longest = getattr(backbone.config, "max_position_embeddings", None)
+        longest = hub.longest(backbone)
         if longest and self.length > longest:
             raise Refused(f"length: {self.length}; this base reads at most {longest} tokens. Lower `length`.")
         self.query_prompt = str(settings["query_prompt"])

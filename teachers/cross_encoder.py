@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill import hub
@@ -174,16 +174,8 @@ def _check(base: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
             f"{base} has {outputs} outputs; needed: one, how relevant a passage is, or two, of which the second says "
             "that it is. Name a reranker."
         )
-    longest = _longest(model)
+    longest = hub.longest(model)
     if longest is not None and length > longest:
         raise Refused(f"length: {length}; this base reads at most {longest} tokens. Lower `length`.")
     if not tokenizer.is_fast:
         raise Refused(f"{base}: its tokenizer has no tokenizer.json. Convert it with transformers, save it beside.")
-
-
-def _longest(model: PreTrainedModel) -> int | None:
-    """The most tokens that a model reads; RoBERTa and MPNet count them from behind the padding's number."""
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
-            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-    return getattr(model.config, "max_position_embeddings", None)

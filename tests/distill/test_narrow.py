@@ -133,3 +133,12 @@ def test_other_architectures_are_refused() -> None:
     )
     with pytest.raises(Refused, match=r"AlbertModel holds .*not of BERT's build"):
         narrowed(transformers.AlbertModel(config), 8)
+    # Neither counts its units as BERT does, or has tables as wide as its layers: once an error deep inside.
+    for other in (
+        transformers.GPT2Config(vocab_size=20, n_embd=16, n_layer=1, n_head=2),
+        transformers.ElectraConfig(
+            vocab_size=20, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+        ),
+    ):
+        with pytest.raises(Refused, match="not of BERT's build"):
+            narrowed(transformers.AutoModel.from_config(other), 8)

@@ -106,6 +106,21 @@ def test_a_length_beyond_the_base_is_refused(encoder: Path) -> None:
         Encoder(str(encoder), length=129)
 
 
+def test_a_length_is_of_positions_that_are_there(encoder: Path, tmp_path: Path) -> None:
+    """Harm: RoBERTa and MPNet count positions from behind the padding's number: of 514, two are never reached, and a
+    text of 514 tokens ends in an index error in the middle of a training.
+    """
+    transformers.AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path)
+    config = transformers.RobertaConfig(
+        vocab_size=400, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=12, pad_token_id=1,
+    )  # fmt: skip
+    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    with pytest.raises(Refused, match="length: 11; this base reads at most 10 tokens"):
+        Encoder(str(tmp_path), length=11)
+    assert vectors(Encoder(str(tmp_path), length=10), ["far too long " * 30]).isfinite().all()
+
+
 def test_parameters_that_compute_are_counted_without_tables(encoder: Path) -> None:
     """Harm: a student's size and speed are reckoned from a table that costs nothing to look up."""
     model = Encoder(str(encoder), layers=(0,))
