@@ -69,7 +69,11 @@ def fit(
     projector = None
     if teacher_dim and objective.regression:  # a checkpoint holds it
         resumes = checkpoint.is_file()
-        projector = torch.nn.Linear(embedder.dim, teacher_dim) if resumes else solved(embedder, batches, teacher_dim)
+        projector = (
+            torch.nn.Linear(embedder.dim, teacher_dim)
+            if resumes
+            else solved(embedder, batches, teacher_dim, schedule.precision)
+        )
     if runtime.recompute:
         _recompute(embedder)
     training = Training(embedder, objective, schedule, projector, runtime.chunk, runtime.chunk_tokens)

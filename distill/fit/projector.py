@@ -12,7 +12,7 @@ TEXTS = 2048  # pairs of vectors the map is solved from: several times the stude
 
 
 @torch.no_grad()
-def solved(embedder: Embedder, batches: Batches, teacher_dim: int) -> nn.Linear:
+def solved(embedder: Embedder, batches: Batches, teacher_dim: int, precision: str = "auto") -> nn.Linear:
     """A linear map that already takes the student's vectors to the teacher's as well as any can (ridge regression).
 
     From a random map the first steps would bend the student towards a random rotation of the teacher, and
@@ -20,8 +20,9 @@ def solved(embedder: Embedder, batches: Batches, teacher_dim: int) -> nn.Linear:
 
     Args:
         embedder: The student before training.
-        batches: Their texts and targets are used, from the first batch on.
+        batches: Their passages and queries and the targets of both are used, from the first batch on.
         teacher_dim: Width of the teacher's vectors.
+        precision: Arithmetic in which the student reads, as of `Schedule`.
     """
     embedder.eval()
     vectors: list[Tensor] = []
@@ -30,12 +31,13 @@ def solved(embedder: Embedder, batches: Batches, teacher_dim: int) -> nn.Linear:
     while sum(len(part) for part in vectors) < min(TEXTS, batches.rows) and seen < 4 * TEXTS:  # few may have a target
         batch = batches.batch(step).to(device(embedder))
         step, seen = step + 1, seen + len(batch.texts.ids)
-        if batch.text_targets is None:
-            break
-        known = batch.text_targets.isfinite().all(1)
-        with autocast(device(embedder), "auto"):
-            vectors.append(embedder(batch.texts).float()[known])
-        targets.append(batch.text_targets[known])
+        for tokens, wanted in ((batch.texts, batch.text_targets), (batch.queries, batch.query_targets)):
+            if tokens is None or wanted is None:
+                continue
+            known = wanted.isfinite().all(1)
+            with autocast(device(embedder), precision):
+                vectors.append(embedder(tokens).float()[known])
+            targets.append(wanted[known])
     made = nn.Linear(embedder.dim, teacher_dim)
     if any(len(part) for part in vectors):
         weight, bias = ridge(torch.cat(vectors), torch.cat(targets))
