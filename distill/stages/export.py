@@ -115,7 +115,9 @@ def export(
 def _step(model: Model) -> Path:
     """The step that trained what is exported."""
     found = [path for path in recipe.paths(model) if artifact.is_artifact(path)]
-    if len(found) != 1:
+    # A start names steps too: what it is cut out of, and whose texts tell its tokens. None of them trained it.
+    is_trained = isinstance(model, Path) or hasattr(getattr(model, "func", model), "space")
+    if not is_trained or len(found) != 1:
         raise Refused("model: no step trained it. Name the step that did, or students.Projected with that step.")
     return found[0]
 

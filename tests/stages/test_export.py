@@ -224,6 +224,16 @@ def test_fp32_that_misses_its_gate_leaves_nothing(run: Path) -> None:
     assert not list(out.glob(".*.tmp"))
 
 
+def test_a_start_that_nothing_trained_is_not_delivered(run: Path, tmp_path: Path) -> None:
+    """Harm: a model of untrained layers is shipped under the card, and the licences, of the step it was cut out of."""
+    for start in (
+        functools.partial(Encoder, model=run / "student", layers=1),
+        functools.partial(Encoder, base=str(run / "base"), vocabulary=(run / "corpus",)),
+    ):
+        with pytest.raises(Refused, match="no step trained it"):
+            export(model=start, passages=run / "corpus", out=tmp_path / "edge")
+
+
 def test_fp32_alone_needs_no_passages(run: Path) -> None:
     """Someone without a corpus at hand could not export at all."""
     facts = export(model=run / "student", precision="fp32", out=run / "fp32")
