@@ -96,21 +96,24 @@ def _check_losses(objective: Objective, examples: bool, vectors: bool) -> None:
 
 
 SETTINGS = {
-    "contrastive": ("same_tower", "unique_ids", "margin", "hardness", "learn_temperature"),
-    "matrix": ("matrix_temperature", "matrix_teacher_temperature"),
-    "margin_mse": ("margin_scale",),
-    "regression": ("distance",),
+    ("contrastive",): ("temperature", "same_tower", "unique_ids", "margin", "hardness", "learn_temperature"),
+    ("kl", "cosent"): ("student_temperature",),
+    ("kl",): ("teacher_temperature",),
+    ("matrix",): ("matrix_temperature", "matrix_teacher_temperature"),
+    ("margin_mse",): ("margin_scale",),
+    ("regression",): ("distance",),
 }
-"""Of which loss a setting is that would else do nothing."""
+"""Of which losses a setting is that would else do nothing."""
 
 
 def _check_idle(objective: Objective, examples: bool) -> None:
     """Refuse a setting that would do nothing."""
-    for loss, names in SETTINGS.items():
-        there = getattr(objective, loss) and (examples or loss not in OF_EXAMPLES)
+    for losses, names in SETTINGS.items():
+        there = any(getattr(objective, loss) and (examples or loss not in OF_EXAMPLES) for loss in losses)
         if idle := [name for name in names if getattr(objective, name) != getattr(Objective, name) and not there]:
-            needed = "a weight and examples" if loss in OF_EXAMPLES else "a weight"
-            raise Refused(f"objective.{idle[0]} is of `{loss}`, which needs {needed}. Leave it out.")
+            of = " or ".join(f"`{loss}`" for loss in losses)
+            needed = "a weight and examples" if OF_EXAMPLES & set(losses) else "a weight"
+            raise Refused(f"objective.{idle[0]} is of {of}, which needs {needed}. Leave it out.")
     for name, why in (("same_tower", "takes queries"), ("unique_ids", "tells apart what is")):
         if getattr(objective, name) and not objective.in_batch:
             raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")

@@ -545,6 +545,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"examples": ("corpus",), "objective": Objective(matrix_temperature=0.1)},
         r"^train: objective\.matrix_temperature is of `matrix`, which needs a weight and examples\.",
     ),
+    "a temperature of texts": (
+        {"vectors": ("vectors",), "objective": replace(REGRESSION, temperature=0.05)},
+        r"^train: objective\.temperature is of `contrastive`, which needs a weight and examples\.",
+    ),
+    "a student's temperature of no softmax": (
+        {"examples": ("corpus",), "objective": Objective(student_temperature=0.1)},
+        r"^train: objective\.student_temperature is of `kl` or `cosent`, which needs a weight and examples\.",
+    ),
+    "a teacher's temperature of no targets": (
+        {"examples": ("corpus",), "objective": Objective(cosent=1.0, student_temperature=0.1, teacher_temperature=0.1)},
+        r"^train: objective\.teacher_temperature is of `kl`, which needs a weight and examples\.",
+    ),
     "a scale of no margins": (
         {"examples": ("corpus",), "objective": Objective(margin_scale=10.0)},
         r"^train: objective\.margin_scale is of `margin_mse`, which needs a weight and examples\.",
