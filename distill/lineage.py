@@ -66,6 +66,33 @@ def told(name: str, facts: Mapping[str, object]) -> Lineage:
     return Lineage(held, screened)
 
 
+def chosen_on(folder: Path) -> set[str]:
+    """Fingerprints of the benchmarks that a model's weights were chosen on: as `dev`, by it or a model it began as.
+
+    Args:
+        folder: The artifact of a model, or of its export. Steps that it began as are looked for beside it.
+    """
+    folders = [other for other in folder.absolute().parent.iterdir() if artifact.is_artifact(other)]
+    beside = {artifact.fingerprint(other): other for other in folders}
+    waiting, seen, found = [artifact.fingerprint(folder)], set[str](), set[str]()
+    while waiting:
+        if (wanted := waiting.pop()) in seen or wanted not in beside:
+            continue
+        seen.add(wanted)
+        settings = artifact.read_json(beside[wanted] / "recipe.json")["settings"]
+        assert isinstance(settings, Mapping)
+        found |= set(_fingerprints(settings.get("dev")))
+        waiting += [*_fingerprints(settings.get("model")), *_fingerprints(settings.get("models"))]
+    return found
+
+
+def _fingerprints(value: object) -> Iterator[str]:
+    """Of all artifacts inside a setting of a recipe."""
+    for held in _within(value):
+        if isinstance(held, Mapping) and set(held) == {"artifact"}:
+            yield str(held["artifact"])
+
+
 def of(settings: Mapping[str, object], compared: Sequence[str] = ()) -> Lineage:
     """What a step hands on: that of all it reads, and the licences of the sources and models it names.
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import artifact, console, files, lineage, tables
+from distill import artifact, console, files, lineage, recipe, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
@@ -158,10 +158,27 @@ def evaluate(
     facts = _facts(summary)
     if unmet := [width for width in widths if all(costs.get("dim", 0) <= width for costs in _costs(summary))]:
         console.say(f"widths: {unmet[0]}: no model's vectors are wider, so nothing was cut to it.", "yellow")
-    return facts | {
+    if warning := _chosen(models, _all(examples)):
+        console.say(f"{out.name}: {warning}", "yellow")
+        facts = {**facts, "warning": warning}
+    return {
+        **facts,
         "dropped": summed(held.dropped for held in benchmarks.values()),
         "refers": _refers(_all(passages), _all(examples)),
     }
+
+
+def _chosen(models: Mapping[str, Model], examples: tuple[Path, ...]) -> str:
+    """Which models have weights that were chosen on a benchmark that they are measured on, in words; mostly none."""
+    benchmarks = dict(zip(map(artifact.fingerprint, examples), lineage.names(examples), strict=True))
+    told = []
+    for name, model in models.items():
+        made = [path for path in recipe.paths(model) if artifact.is_artifact(path)]
+        on = sorted(benchmarks[seen] for path in made for seen in lineage.chosen_on(path) if seen in benchmarks)
+        told += [f"{name} on {', '.join(dict.fromkeys(on))}"] if on else []
+    if not told:
+        return ""
+    return f"weights were chosen (`dev`) by what they are measured on here: {'; '.join(told)}. Measure on another."
 
 
 def _opened(passages: tuple[Path, ...], examples: tuple[Path, ...]) -> dict[str, "Benchmark"]:

@@ -21,8 +21,12 @@ from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.metrics import bootstrap
 from distill.models import Model, embedder
+from distill.objective import Schedule
 from distill.runtime import Runtime
+from distill.stages.average import average
 from distill.stages.evaluate import evaluate
+from distill.stages.train import train
+from students import Encoder
 
 WORDS = ["river", "stone", "bridge", "market", "copper", "violin", "harbour", "winter", "garden", "engine", "silver"]
 
@@ -220,6 +224,27 @@ def test_models_in_another_order_are_those_left(tmp_path: Path) -> None:
     assert Words.made == [2]
     whole = evaluate(models=MODELS, **settings, out=tmp_path / "whole")
     assert resumed["models"] == whole["models"]
+
+
+def test_weights_that_the_benchmark_chose_are_told(
+    corpus: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: the best of many looks at a benchmark is reported as what a model gets on it, without a word."""
+    start = functools.partial(Encoder, base=str(encoder), layers=(0,), length=24)
+    short = Schedule(steps=1, queries=4, precision="fp32")
+    given = {"passages": corpus, "examples": (corpus,), "schedule": short}
+    train(model=start, dev=corpus, out=tmp_path / "chosen", **given)  # type: ignore[arg-type]
+    train(model=tmp_path / "chosen", out=tmp_path / "further", **given)  # type: ignore[arg-type]
+    train(model=start, out=tmp_path / "plain", **given)  # type: ignore[arg-type]
+    average(models=(tmp_path / "further", tmp_path / "plain"), out=tmp_path / "soup")
+    models = {name: tmp_path / name for name in ("plain", "further", "soup")}
+    settings: dict[str, Any] = {"teacher": "", "resamples": 5, "latency": False, "lexical": False}
+    facts = evaluate(passages=corpus, examples=corpus, models=models, out=tmp_path / "same", **settings)
+    told = "weights were chosen (`dev`) by what they are measured on here: further on corpus; soup on corpus. Measure"
+    assert str(facts["warning"]).startswith(told)
+    assert "same: weights were chosen" in capsys.readouterr().out
+    other = benchmark(tmp_path / "other")
+    assert "warning" not in evaluate(passages=other, examples=other, models=models, out=tmp_path / "two", **settings)
 
 
 def test_pairs_are_scored_by_rank(tmp_path: Path) -> None:
