@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill import files
+from distill import artifact, files
 from distill.artifact import Facts
 from distill.errors import Refused, with_article
 from distill.findings import flat
@@ -27,7 +27,7 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
     No model is loaded: saved tensors are averaged one after the other, and a base that the models name is no part of
     it. Adapters are put side by side, so that their product is the mean of their products, and the soup is as large
     as its ingredients together. Six runs with other seeds and mixtures gained llama-embed-nemotron 0.8 points
-    (arXiv 2511.07025).
+    (arXiv 2511.07025). Where all kept a projector to one teacher's space, the mean of those is kept too.
 
     Args:
         models: Steps that trained the same architecture from the same start, each counting alike.
@@ -40,7 +40,7 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
         Refused: There are fewer than two, or they are not of one shape.
     """
     from distill import models as opened
-    from distill import soup
+    from distill import projection, soup
 
     kinds, folders = zip(*map(opened.saved, models), strict=True)
     for other, kind, folder in zip(models[1:], kinds[1:], folders[1:], strict=True):
@@ -53,7 +53,18 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
     mean = getattr(kinds[0], "average", soup.average)
     with files.replacing(out / "model") as folder:
         mean(folders, folder, spread)
+    if _lead_to_one_space(models):
+        with files.replacing(out / projection.FOLDER) as folder:
+            soup.average([model / projection.FOLDER for model in models], folder, soup.Spread())
     return {"models": len(models), "apart": round(spread.apart, 6)}
+
+
+def _lead_to_one_space(models: tuple[Path, ...]) -> bool:
+    """Whether each model kept a projector, and all of them to the space of one teacher."""
+    from distill import projection
+
+    kept = [model / projection.FOLDER / projection.SETTINGS for model in models]
+    return all(file.is_file() for file in kept) and len({str(artifact.read_json(file)["space"]) for file in kept}) == 1
 
 
 def _check_alike(first: Path, one: Path, second: Path, other: Path) -> None:

@@ -18,6 +18,7 @@ from distill import artifact, encode, models, portable, projection, tables
 from distill.errors import Refused
 from distill.objective import Objective, Schedule
 from distill.runtime import Runtime
+from distill.stages.average import average
 from distill.stages.embed import embed
 from distill.stages.evaluate import evaluate
 from distill.stages.export import export
@@ -147,6 +148,33 @@ def test_queries_of_the_student_find_passages_of_the_teacher(run: Path, corpus: 
         place = order.index(row["passages"][0])
         naive.append(1 / math.log2(place + 2) if place < 10 else 0.0)
     assert found["projected"]["value"] == pytest.approx(np.mean(naive), abs=1e-3)
+
+
+def test_an_average_leads_to_the_space_that_all_led_to(run: Path, corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: the soup of students with projectors has none, and the advice is to train a step that trains nothing."""
+    student = functools.partial(Encoder, base=str(encoder), layers=(0, 2), length=24, query_prompt="the ")
+    train(
+        model=student, passages=corpus, vectors=(run / "vectors",), objective=REGRESSION, schedule=SHORT, seed=1,
+        keep_projector=True, out=tmp_path / "second",
+    )  # fmt: skip
+    average(models=(run / "student", tmp_path / "second"), out=tmp_path / "soup")
+    (one, space), (other, _), (mean, kept) = map(
+        projection.load, (run / "student", tmp_path / "second", tmp_path / "soup")
+    )
+    assert kept == space
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(getattr(mean, name), (getattr(one, name) + getattr(other, name)) / 2)
+    goal = tables.matrix(tables.read(run / "vectors", "vectors")["vector"]).astype(np.float32)
+    passages = tables.passage_texts(tables.read(corpus, "passages"))
+    near = [
+        float((vectors(Projected(step).eval(), passages) * goal).sum(1).mean())
+        for step in (run / "student", tmp_path / "second", tmp_path / "soup")
+    ]
+    assert near[2] > min(near[:2]) - 0.01
+    train(model=student, passages=corpus, examples=(corpus,), schedule=SHORT, out=tmp_path / "bare")
+    average(models=(run / "student", tmp_path / "bare"), out=tmp_path / "half")
+    with pytest.raises(Refused, match="kept no projector"):
+        Projected(tmp_path / "half")
 
 
 def test_what_cannot_be_meant_is_refused(run: Path, corpus: Path, encoder: Path, tmp_path: Path) -> None:
