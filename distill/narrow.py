@@ -60,7 +60,7 @@ def narrowed(backbone: PreTrainedModel, width: int, rule: Rule = "norm") -> PreT
         Refused: The width is no multiple of a head's, or not smaller; or the architecture is another.
     """
     config = backbone.config
-    check_width(config, width)
+    check(backbone, width)
     made = type(backbone)(config_of(config, width))
     axes = {name: _axes(name, backbone) for name in made.state_dict()}
     weights = backbone.state_dict()
@@ -68,6 +68,17 @@ def narrowed(backbone: PreTrainedModel, width: int, rule: Rule = "norm") -> PreT
     kept = {name: _cut(weights[name], axes[name], places, _layer(name)) for name in axes}
     made.load_state_dict(kept)
     return made
+
+
+def check(backbone: PreTrainedModel, width: int) -> None:
+    """Make sure that a model can be made so narrow; its weights are not looked at.
+
+    Raises:
+        Refused: The width is no multiple of a head's, or not smaller; or the architecture is another.
+    """
+    check_width(backbone.config, width)
+    for name in backbone.state_dict():
+        _axes(name, backbone)
 
 
 def check_width(config: PreTrainedConfig, width: int) -> None:

@@ -44,10 +44,9 @@ def keep_layers(backbone: PreTrainedModel, layers: Sequence[int] | int) -> None:
         Refused: A layer is not there or is named twice, the layers cannot be found, or whoever loads the model would
             build other ones.
     """
-    holder = getattr(backbone, "encoder", backbone)
-    name = next((name for name in ("layer", "layers") if isinstance(getattr(holder, name, None), nn.ModuleList)), None)
-    if name is None:
+    if (found := layers_of(backbone)) is None:
         raise Refused(f"layers: cannot find the layers of {type(backbone).__name__}. Leave `layers` out.")
+    holder, name = found
     held = getattr(holder, name)
     kept = chosen(layers, len(held))
     setattr(holder, name, nn.ModuleList([held[layer] for layer in kept]))
@@ -56,6 +55,13 @@ def keep_layers(backbone: PreTrainedModel, layers: Sequence[int] | int) -> None:
         if "layer" in setting and isinstance(values, list) and len(values) == len(held):
             setattr(backbone.config, setting, [values[layer] for layer in kept])
     _check_built_alike(backbone, kept)
+
+
+def layers_of(backbone: PreTrainedModel) -> tuple[nn.Module, str] | None:
+    """The module that holds a transformer's layers, and the name of their list in it; None if it is not known."""
+    holder = getattr(backbone, "encoder", backbone)
+    names = [name for name in ("layer", "layers") if isinstance(getattr(holder, name, None), nn.ModuleList)]
+    return (holder, names[0]) if names else None
 
 
 def _check_built_alike(backbone: PreTrainedModel, kept: Sequence[int]) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 import transformers
 
-from distill import console, hub, narrow, vocabulary
-from distill.errors import Refused
+from distill import console, hub, narrow, surgery, vocabulary
+from distill.errors import Refused, with_article
 
 FEWEST = 2
 """Layers that are kept before width is given up."""
@@ -103,6 +103,9 @@ class Choices:
         revision: Full commit of a hub name.
         corpus: Artifacts whose texts must be read as before when tokens are taken out; if empty, all stay.
         query: Tokens of a query.
+
+    Raises:
+        Refused: Its architecture is one of which students cannot be cut.
     """
 
     def __init__(self, base: str, revision: str | None = None, corpus: Sequence[Path] = (), query: int = 16) -> None:
@@ -112,7 +115,12 @@ class Choices:
         self._query = query
         self._rates: dict[int, float] = {}
         with torch.device("meta"):
-            model = transformers.AutoModel.from_config(self._config)
+            self._model = model = transformers.AutoModel.from_config(self._config)
+        if surgery.layers_of(model) is None or model.get_input_embeddings().embedding_dim != self._config.hidden_size:
+            raise Refused(
+                f"size: {base}: what can be made of {with_article(type(model).__name__)} is not known, for its layers "
+                "are not found or its table is not as wide as they. Name another base."
+            )
         self._whole = self._tokens = model.get_input_embeddings().num_embeddings
         if corpus:
             tokenizer = hub.tokenizer(folder, model)
@@ -126,7 +134,7 @@ class Choices:
             for layers in range(self._layers, 0, -1):
                 if (layers, width, self._tokens) != (self._layers, self._config.hidden_size, self._whole):
                     yield self.encoder(layers, width, self._tokens, shape)
-        yield from (self.static(width) for width in STATIC if width <= self._config.hidden_size)
+        yield from (self.static(width) for width in STATIC if width <= min(self._config.hidden_size, self._tokens - 1))
 
     def encoder(self, layers: int, width: int, tokens: int, shape: Shape | None = None) -> Student:
         """A student with so many layers, dimensions and tokens."""
@@ -191,7 +199,7 @@ class Choices:
         heads = getattr(self._config, "num_attention_heads", 1)
         each = self._config.hidden_size // heads
         try:
-            narrow.check_width(self._config, each)
+            narrow.check(self._model, each)
         except Refused:
             return []
         step = max(1, math.ceil((heads - 1) / WIDTHS))
@@ -216,7 +224,7 @@ def show(budget: Budget, base: str, revision: str | None, corpus: Sequence[Path]
         Refused: There is no bound, one is not above zero, or nothing keeps them all.
     """
     bounds = {name: bound for name, bound in vars(budget).items() if bound is not None}
-    if not bounds or any(bound <= 0 for bound in bounds.values()) or query < 1:
+    if not bounds or not all(bound > 0 for bound in bounds.values()) or query < 1:
         told = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items()) or "no bound"
         raise Refused(f"size: {told}, query {query}; needed: --megabytes, --milliseconds or --parameters, above zero.")
     choices = Choices(base, revision, corpus, query)

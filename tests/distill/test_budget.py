@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 import yaml
 
 from distill import experiment, onnx_graph, portable
 from distill.__main__ import main
+from distill.errors import Refused
 from distill.estimate import budget, sizes
 from distill.estimate.budget import Budget, Choices, chosen
 from students import Encoder, Static
@@ -125,7 +127,31 @@ def test_what_is_proposed_is_a_student(
         assert sum(p.numel() for p in student.parameters()) - sum(p.numel() for p in pooler.parameters()) == planned
 
 
-@pytest.mark.parametrize("asked", [[], ["--megabytes", "0"], ["--parameters", "-1"]])
+def test_what_students_cannot_be_cut_out_of_is_not_proposed(tmp_path: Path, encoder: Path) -> None:
+    """Harm: what is proposed is refused by the step that it is pasted into, and its size is another's."""
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    for name, config in {
+        "shared": transformers.AlbertConfig(vocab_size=400, embedding_size=32, **shape),  # all layers are one
+        "tables": transformers.ElectraConfig(vocab_size=400, embedding_size=16, **shape),
+        "wide": transformers.DebertaV2Config(vocab_size=400, **shape),
+    }.items():
+        transformers.AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / name)
+        config.save_pretrained(tmp_path / name)
+    for name in ("shared", "tables"):
+        with pytest.raises(Refused, match=r"size: .* is not known, for its layers are not found or its table"):
+            Choices(str(tmp_path / name))
+    assert {each.width for each in Choices(str(tmp_path / "wide")).all() if each.layers} == {32}
+
+
+def test_a_table_is_no_wider_than_its_tokens_allow(tmp_path: Path, encoder: Path) -> None:
+    """Harm: a table that is proposed for a few tokens is refused when it is made."""
+    folder = str(base(tmp_path, encoder))
+    choices = Choices(folder)
+    choices._tokens = 100
+    assert max(each.width for each in choices.all() if not each.layers) == 64
+
+
+@pytest.mark.parametrize("asked", [[], ["--megabytes", "0"], ["--parameters", "-1"], ["--megabytes", "nan"]])
 def test_a_budget_of_nothing_is_refused(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Harm: a table of everything, and a proposal nobody asked for."""
     assert main(["size", *asked]) == 1
