@@ -69,6 +69,10 @@ class Encoder(Embedder):
         seed: int = 0,
     ) -> None:
         check_at_least(3, length=length)  # beginning, a token, end
+        if keep != "norm" and width is None:
+            raise Refused(
+                f"keep: {keep}; it says what of `width` is kept, and none is given. Give one, or leave it out."
+            )
         backbone, tokenizer = _start(base, revision, model, seed)
         if layers is not None:
             surgery.keep_layers(backbone, layers)

@@ -117,6 +117,12 @@ def test_a_narrow_student_is_saved_and_read(encoder: Path, tmp_path: Path, texts
     assert torch.equal(vectors(back, texts[:3]), vectors(narrow, texts[:3]))
 
 
+def test_a_rule_without_a_width_is_refused(encoder: Path) -> None:
+    """Harm: an ablation of what is kept compares a student with itself."""
+    with pytest.raises(Refused, match="keep: even; it says what of `width` is kept, and none is given"):
+        Encoder(str(encoder), keep="even")
+
+
 def test_fewer_tokens_give_the_same_vectors(encoder: Path, tmp_path: Path, texts: list[str]) -> None:
     """Harm: rows of the table are shifted against the tokenizer, and every text is read as another."""
     kept = corpus(tmp_path / "corpus", texts[:12])
