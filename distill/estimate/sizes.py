@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -191,8 +191,7 @@ class Plan:
             if isinstance(folder := given.get("folder"), Path):
                 return self.weights(folder)
             if isinstance(start := given.get("model"), Path):  # what it is made smaller from
-                whole = self.weights(start)
-                return whole and described(given | {"base": whole.base})
+                return _smaller(given, self.weights(start))
             return described(given)
         return None
 
@@ -324,6 +323,18 @@ def described(given: Mapping[str, Any]) -> Weights | None:
         frozen=frozen,
         task=0.0 if "query_prompt" in given else TASK,
     )
+
+
+def _smaller(given: Mapping[str, Any], whole: Weights | None) -> Weights | None:
+    """A model made of one that was trained, which it is at most as large as; as it is where its class cuts nothing."""
+    if whole is None or "base" not in given:
+        return whole
+    made = described({**given, "base": whole.base})
+    if made is None:
+        return None
+    computing, lookup = min(made.computing, whole.computing), min(made.lookup, whole.lookup)
+    width, parameters = min(made.width, whole.width), computing + lookup
+    return replace(made, computing=computing, lookup=lookup, width=width, parameters=parameters, trained=parameters)
 
 
 def _pooling(given: Mapping[str, Any], width: int) -> tuple[int, int]:

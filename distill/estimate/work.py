@@ -107,7 +107,9 @@ def _train(plan: Plan, step: Step) -> Work:
     # The model, and a checkpoint: weights and Adam's two moments, and its successor while that is written.
     size = 4 * distinct + 4.0 * weights.trained * (1 + 2 * 3)
     runtime = settings["runtime"]
-    again = weights.forward if isinstance(runtime, Runtime) and runtime.recompute else 0.0
+    assert isinstance(runtime, Runtime)
+    twice = bool(runtime.recompute) + bool(runtime.chunk or runtime.chunk_tokens)  # each, and both are thrice
+    again = weights.forward * twice
     operations = {"train": (weights.training + again) * tokens}
     if settings["dev"] is not None:
         operations["embed"] = weights.forward * _looked_at(plan, step, asked, length)

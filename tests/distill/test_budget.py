@@ -1,8 +1,10 @@
 """What a budget buys: sizes as they come out of an export, and the student that gives up least."""
 
+import functools
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from distill.__main__ import main
 from distill.errors import Refused
 from distill.estimate import budget, sizes
 from distill.estimate.budget import Budget, Choices, chosen
-from students import Encoder, Static
+from students import Encoder, Projected, Static
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +189,17 @@ def test_a_plan_reckons_with_a_smaller_student(tmp_path: Path, encoder: Path) ->
     table = sizes.described({"base": folder, "width": 64, "smoothing": 1e-4})
     assert table is not None and (table.computing, table.width) == (0, 64)
     assert replace(narrow, computing=0).forward == 0
+
+
+def test_a_plan_reckons_with_what_a_step_has_made_smaller(tmp_path: Path, encoder: Path) -> None:
+    """Harm: `distill plan` says that a student in its teacher's space, or one cut out of a student, takes as long as
+    the base that it once began as, and reads texts of any length.
+    """
+    folder, out = str(base(tmp_path, encoder)), tmp_path / "student"
+    start = functools.partial(Encoder, base=folder, layers=1, width=96, length=16)
+    plan = sizes.Plan({"student": SimpleNamespace(name="student", verb="train", settings={"model": start}, out=out)})
+    student = plan.weights(out)
+    assert student is not None and plan.weights(functools.partial(Projected, model=out)) == student
+    assert plan.weights(functools.partial(Encoder, model=out, length=16)) == student
+    table = plan.weights(functools.partial(Static, model=out, width=64))
+    assert table is not None and (table.computing, table.width) == (0, 64)

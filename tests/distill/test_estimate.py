@@ -119,6 +119,26 @@ def test_looks_at_a_benchmark_are_reckoned() -> None:
     assert (many - none) / (few - none) == pytest.approx(21 / 4)  # looks: the first, every so many steps, the last
 
 
+def test_activations_computed_again_are_reckoned() -> None:
+    """Harm: a plan says three days for a batch of cached gradients that takes four."""
+    data = Path(__file__).parents[1] / "data" / "questions.jsonl"
+    source = f'{{class_path: distill.readers.JSONL, init_args: {{path: "{data}", kind: retrieval, task: find}}}}'
+    training = f"passages: corpus, examples: corpus, model: {MINILM}, schedule: {{steps: 100, queries: 8}}"
+    steps = f"  corpus:\n    ingest: {{sources: [{source}]}}\n  libraries:\n    train: {{{training}}}\n"
+    for name, runtime in (
+        ("plain", ""),
+        ("model", "recompute: true"),
+        ("chunk", "chunk: 4"),
+        ("tokens", "chunk_tokens: 90"),
+    ):
+        steps += f"  {name}:\n    train: {{{training}, runtime: {{{runtime}}}}}\n"
+    steps += f"  both:\n    train: {{{training}, runtime: {{chunk: 4, recompute: true}}}}\n"
+    seconds = {name: cost.seconds or 0.0 for name, cost in planned(steps).items()}
+    again = {name: seconds[name] - seconds["plain"] for name in ("model", "chunk", "tokens", "both")}
+    assert 0 < again["model"] == pytest.approx(again["chunk"]) == pytest.approx(again["tokens"])
+    assert again["both"] == pytest.approx(2 * again["chunk"])
+
+
 @pytest.mark.parametrize("pooling", ["latent_attention", "folded_latent_attention", "self_attention"])
 def test_the_pooling_block_is_reckoned_as_it_is_built(pooling: poolings.Pooling) -> None:
     """At 4096 wide it holds ten times as many trained parameters as the adapters, and its moments fill a disk."""
