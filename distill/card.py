@@ -212,6 +212,8 @@ def _limits(facts: Mapping[str, object]) -> str:
         "- It learned from the corpus above; on texts unlike it, measure before you rely on it.",
         "- The figures say how near the files are to the student, not how good the student is: see its evaluation.",
     ]
+    if "empty" in facts:
+        lines.append("- An empty text has no token, and cannot be read alone: leave it out.")
     if isinstance(facts["int8"], Mapping) and facts["int8"]["delivered"]:
         lines.append(
             "- x86 processors without VNNI can give other int8 vectors than those checked here, unless it was "

@@ -116,7 +116,9 @@ class Encoder(Embedder):
         return TokenRows.of(rows, [0] * len(rows), int(self.tokenizer.pad_token_id))
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "texts dim"]:
-        """Mean of the last layer's states, at unit length."""
+        """Mean of the last layer's states, at unit length; zero of a text without tokens."""
+        if not tokens.ids.shape[1]:  # empty texts alone, of a tokenizer that puts nothing around them
+            return torch.zeros(len(tokens.ids), self.dim, device=tokens.ids.device)
         states = self.backbone(input_ids=tokens.ids, attention_mask=tokens.attend.long()).last_hidden_state
         return nn.functional.normalize(pooling.mean(states, tokens.pool), dim=-1)
 

@@ -100,7 +100,7 @@ def export(
             _write(parts, folder)
         with _timed("compare", seconds, bar):
             ours = _read_by_student(student, real)
-            parity = _parity(folder, real, ours)
+            parity = _parity(folder, real, ours, _reads_empty(parts))
             _refuse_difference(parity, gates)
         with _timed("int8", seconds, bar):
             real_ours = ours["document"][len(AWKWARD) :]
@@ -168,24 +168,40 @@ def _read_by_student(student: "Embedder", real: Sequence[str]) -> dict[str, np.n
     return found
 
 
-def _parity(folder: Path, real: Sequence[str], ours: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """How far two readers of the folder, which have nothing but its files, are from the student."""
+def _reads_empty(parts: "Portable") -> bool:
+    """Whether an empty text can be read alone: a transformer needs a token, and some tokenizers put none around it."""
+    from torch import nn
+
+    return isinstance(parts.backbone, nn.Embedding) or bool(parts.tokenizer("")["input_ids"])
+
+
+def _parity(
+    folder: Path, real: Sequence[str], ours: Mapping[str, np.ndarray], reads_empty: bool
+) -> dict[str, dict[str, float]]:
+    """How far two readers of the folder, which have nothing but its files, are from the student.
+
+    Args:
+        folder: What was written.
+        real: Passages.
+        ours: The student's vectors of each side.
+        reads_empty: Whether a text without tokens can be read by itself.
+    """
     from sentence_transformers import SentenceTransformer
 
     from distill import onnx_graph, portable
 
-    alone = np.arange(len(AWKWARD))[:, None]
     written, session = portable.read(folder), onnx_graph.session(folder / FP32, cores())
     reader = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     student, by_onnx, by_reader = [], [], []
     for side, vectors in ours.items():
         asked = _asked(real, side)
         rows = written.tokenize(asked, side)
-        student += [vectors, vectors[: len(AWKWARD)]]
-        by_onnx += [_run(session, rows), *(onnx_graph.run(session, rows.take(one)) for one in alone)]
+        alone = [at for at in range(len(AWKWARD)) if reads_empty or rows.lengths[at]]
+        student += [vectors, vectors[alone]]
+        by_onnx += [_run(session, rows), *(onnx_graph.run(session, rows.take(np.array([at]))) for at in alone)]
         by_reader += [
             reader.encode(asked, prompt_name=side, show_progress_bar=False),
-            *(reader.encode([one], prompt_name=side, show_progress_bar=False) for one in AWKWARD),
+            *(reader.encode([asked[at]], prompt_name=side, show_progress_bar=False) for at in alone),
         ]
     wanted = np.concatenate(student)
     return {
@@ -240,6 +256,7 @@ def _facts(
         "dim": parts.dim,
         "length": parts.length,
         **({"space": parts.space} if parts.space else {}),
+        **({} if _reads_empty(parts) else {"empty": "cannot be read alone"}),
         "prompts": {"query": parts.query_prompt, "document": parts.passage_prompt},
         "texts": texts,
         "parity": parity,

@@ -234,10 +234,25 @@ def test_a_start_that_nothing_trained_is_not_delivered(run: Path, tmp_path: Path
             export(model=start, passages=run / "corpus", out=tmp_path / "edge")
 
 
+def test_a_student_whose_tokenizer_puts_nothing_around_a_text_is_delivered(decoder: Path, tmp_path: Path) -> None:
+    """Harm: layers of Qwen3 or GPT-2 are trained for a day, and their export ends in an error deep inside on the empty
+    text, which has no token there.
+    """
+    student = Encoder(str(decoder), length=16).eval()
+    assert not encode.texts(student, [""]).any()
+    made = recipe.build("train", 1, {"model": functools.partial(Encoder, str(decoder), length=16)}, {})
+    with artifact.claim(tmp_path / "student", made, {}, made):
+        models.save(student, tmp_path / "student")
+        artifact.finish(tmp_path / "student", {"licences": {}, "screened": {}})
+    facts = export(model=tmp_path / "student", precision="fp32", out=tmp_path / "edge")
+    assert facts["empty"] == "cannot be read alone"
+    assert "An empty text has no token" in (tmp_path / "edge" / "model" / "README.md").read_text()
+
+
 def test_fp32_alone_needs_no_passages(run: Path) -> None:
     """Someone without a corpus at hand could not export at all."""
     facts = export(model=run / "student", precision="fp32", out=run / "fp32")
-    assert facts["int8"] is None and facts["texts"] == 0
+    assert facts["int8"] is None and facts["texts"] == 0 and "empty" not in facts
     assert INT8 not in facts["bytes"] and FP32 in facts["bytes"]
 
 
