@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill import artifact, files
+from distill import artifact, console, files
 from distill.artifact import Facts
 from distill.errors import Refused, with_article
 from distill.findings import flat
@@ -13,6 +13,9 @@ from distill.stages import stage
 
 OWN = ("base", "revision", "seed", "rank", "dropout", "layers", "_name_or_path", "transformers_version")
 """Settings in which ingredients may differ: they say where a model came from and how it was trained."""
+
+FAR = 0.25
+"""Of the mean's length: two models that have nothing in common lie 1 from it; half their tensors in common, 0.7."""
 
 
 def _check_models(models: tuple[Path, ...]) -> None:
@@ -56,7 +59,14 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
     if _lead_to_one_space(models):
         with files.replacing(out / projection.FOLDER) as folder:
             soup.average([model / projection.FOLDER for model in models], folder, soup.Spread())
-    return {"models": len(models), "apart": round(spread.apart, 6)}
+    told: dict[str, object] = {"models": len(models), "apart": round(spread.apart, 6)}
+    if mean is soup.average and spread.apart > FAR:  # adapters, which begin at random, lie anywhere
+        told["warning"] = (
+            f"the models lie {spread.apart:.0%} of their mean's length from it. Did they begin as the same layers of "
+            "one base? The mean of others is worth nothing: evaluate it beside them."
+        )
+        console.say(f"{out.name}: {told['warning']}", "yellow")
+    return told
 
 
 def _lead_to_one_space(models: tuple[Path, ...]) -> bool:

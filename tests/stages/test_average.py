@@ -49,6 +49,21 @@ def test_a_students_weights_are_the_mean(corpus: Path, encoder: Path, tmp_path: 
     )
     apart = (flat[:3] - flat[:3].mean(0)).square().sum(1).mean().sqrt() / flat[:3].mean(0).norm()
     assert facts["apart"] == pytest.approx(apart.item(), abs=1e-5) and apart > 1e-3
+    assert "warning" not in facts
+
+
+def test_models_of_other_layers_are_told(
+    corpus: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Harm: the mean of layers 0 and 2 with layers 1 and 0, of one shape, is shipped as a soup without a word."""
+    starts = {name: (0, 2) if name == "first" else (1, 0) for name in ("first", "second")}
+    folders = tuple(
+        trained(functools.partial(Encoder, base=str(encoder), layers=layers, length=32), corpus, tmp_path / name, 1)
+        for name, layers in starts.items()
+    )
+    facts = average(models=folders, out=tmp_path / "soup")
+    assert "Did they begin as the same layers of one base?" in str(facts["warning"])
+    assert "soup: the models lie" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_product_of_averaged_adapters_is_the_mean_of_products(
