@@ -86,10 +86,11 @@ def _epoch(sampler: Sampler, epoch: int) -> list[Int[np.ndarray, "_"]]:
     random = np.random.default_rng((sampler.seed, epoch, 2))
     drawn = [_drawn(sampler, task, epoch) for task in range(len(sampler.held))]
     if not sampler.by_task:
-        batches = _cut(_mixed(sampler, np.concatenate(drawn), random), sampler.size)
+        batches = _cut(_mixed(sampler, np.concatenate(drawn), sampler.size, random), sampler.size)
         return _shuffled(batches, random) if sampler.near else batches
     sizes = [min(sampler.size, len(rows)) for rows in sampler.held]
-    mixed = [_mixed(sampler, rows, random) if sampler.near else rows for rows in drawn]
+    pairs = list(zip(drawn, sizes, strict=True))
+    mixed = [_mixed(sampler, rows, size, random) if sampler.near else rows for rows, size in pairs]
     return _shuffled([batch for rows, size in zip(mixed, sizes, strict=True) for batch in _cut(rows, size)], random)
 
 
@@ -97,24 +98,35 @@ def _shuffled(batches: list[Int[np.ndarray, "_"]], random: np.random.Generator) 
     return [batches[at] for at in random.permutation(len(batches))]
 
 
-def _mixed(sampler: Sampler, rows: Int[np.ndarray, "rows"], random: np.random.Generator) -> Int[np.ndarray, "rows"]:
-    """The rows at random, or cell after cell."""
+def _mixed(
+    sampler: Sampler, rows: Int[np.ndarray, "rows"], size: int, random: np.random.Generator
+) -> Int[np.ndarray, "rows"]:
+    """The rows at random, or cell after cell, for batches of a size."""
     rows = random.permutation(rows)
     if not sampler.near:
         return rows
     assert sampler.vectors is not None
-    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    size = min(size, len(rows))
+    most = max(size, BLOCK // size * size)
+    blocks = (rows[start : start + most] for start in range(0, len(rows), most))
     return np.concatenate(
-        [block[cell] for block in blocks for cell in cells(sampler.vectors[block], sampler.near, random)]
+        [block[cell] for block in blocks for cell in cells(sampler.vectors[block], sampler.near, size, random)]
     )
 
 
 def cells(
-    vectors: Float[np.ndarray, "rows dim"], most: int, random: np.random.Generator
+    vectors: Float[np.ndarray, "rows dim"], most: int, size: int, random: np.random.Generator
 ) -> Iterator[Int[np.ndarray, "_"]]:
     """Rows in cells of at most `most` near ones: halved again and again, each time between two rows drawn at random.
 
-    Cells are of one size, which clusters would not be, and need no number of clusters to be known.
+    Cells are of like size, which clusters would not be, and need no number of clusters to be known. Each but the last
+    holds whole batches, so that none is of two cells.
+
+    Args:
+        vectors: Where rows lie, NaN where that is not known.
+        most: Rows of a cell, at least those of a batch.
+        size: Rows of a batch.
+        random: What is drawn with.
     """
     vectors = np.nan_to_num(vectors)
     waiting = [np.arange(len(vectors))]
@@ -125,7 +137,8 @@ def cells(
             continue
         one, other = vectors[random.choice(rows, 2, replace=False)]
         order = np.argsort(vectors[rows] @ (one - other), kind="stable")
-        waiting += [rows[half] for half in np.array_split(order, 2)]
+        half = -(-(len(rows) // size) // 2) * size
+        waiting += [rows[order[half:]], rows[order[:half]]]  # what is no whole batch comes last
 
 
 def _drawn(sampler: Sampler, task: int, epoch: int) -> Int[np.ndarray, "quota"]:

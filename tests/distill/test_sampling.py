@@ -1,5 +1,7 @@
 """Batches are a function of (seed, k), and tasks come as often as their share says."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,23 @@ def test_cells_are_small_enough_and_hold_each_row_once(rows: int) -> None:
     places = np.random.default_rng(3).normal(size=(rows, 4)).astype(np.float32)
     places[::3] = np.nan
     places[1::3] = 1.0
-    found = list(cells(places, 7, np.random.default_rng(1)))
+    found = list(cells(places, 7, 3, np.random.default_rng(1)))
     assert sorted(np.concatenate(found).tolist()) == list(range(rows))
     assert max(map(len, found)) <= 7
+
+
+@pytest.mark.parametrize("given", [{}, {"by_task": True}], ids=str)
+@pytest.mark.parametrize("near", [10, 25, 40])
+def test_a_batch_is_of_one_cell(given: dict[str, object], near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: near rows are sought, and then half of a batch is of one place and half of another."""
+    made: list[set[int]] = []
+
+    def noting(vectors: np.ndarray, most: int, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+        for cell in cells(vectors, most, size, random):
+            made.append({int(np.flatnonzero((vectors[row] == PLACES).all(1))[0]) for row in cell})
+            yield cell
+
+    monkeypatch.setattr("distill.sampling.cells", noting)
+    batches = drawn(12, near=near, vectors=PLACES, **given)
+    assert max(map(len, made)) <= near
+    assert all(any(set(batch.tolist()) <= cell for cell in made) for batch in batches)
