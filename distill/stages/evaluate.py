@@ -222,6 +222,7 @@ def _cached(vectors: tuple[Path, ...], passages: Mapping[str, Path]) -> Cached |
         return None
     made: dict[str, Path] = {}
     found: dict[str, Path] = {}
+    twice: list[tuple[Path, Path]] = []
     for folder in vectors:
         facts = artifact.facts(folder)
         refers = facts["refers"]
@@ -232,9 +233,12 @@ def _cached(vectors: tuple[Path, ...], passages: Mapping[str, Path]) -> Cached |
                 f"evaluate: vectors {folder} embeds none of `passages`. Name what embeds one, or leave it out."
             )
         made[str(facts["model"])] = folder
+        twice += [(found[at], folder) for at in of if at in found]
         found |= dict.fromkeys(of, folder)
     if len(made) > 1:
         raise Refused(f"evaluate: vectors of {', '.join(made)}; their spaces differ. Name those of one teacher.")
+    if twice:
+        raise Refused(f"evaluate: vectors {twice[0][0]} and {twice[0][1]} embed the same passages. Name one.")
     return Cached(next(iter(made)), found)
 
 

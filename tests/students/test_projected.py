@@ -189,6 +189,10 @@ def test_what_cannot_be_meant_is_refused(run: Path, corpus: Path, encoder: Path,
     with pytest.raises(Refused, match="their spaces differ"):
         both = (tmp_path / "other", run / "vectors")
         evaluate(**asked, models={"projected": projected(run)}, vectors=both, out=tmp_path / "c")
+    embed(passages=corpus, model=teacher(run), part_rows=9, out=tmp_path / "again")
+    with pytest.raises(Refused, match="again embed the same passages"):
+        both = (run / "vectors", tmp_path / "again")
+        evaluate(**asked, models={"projected": projected(run)}, vectors=both, out=tmp_path / "i")
     embed(queries=corpus, model=teacher(run), out=tmp_path / "queries")
     with pytest.raises(Refused, match="embeds none of `passages`"):
         evaluate(**asked, models={"projected": projected(run)}, vectors=tmp_path / "queries", out=tmp_path / "d")
