@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import lightning
@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 from transformers import PreTrainedModel
 
-from distill import console
+from distill import attention, console
 from distill.batches import Batches
 from distill.errors import Refused, near
 from distill.fit import together
@@ -78,7 +78,7 @@ def fit(
         _recompute(embedder)
     training = Training(embedder, objective, schedule, projector, runtime.chunk, runtime.chunk_tokens)
     data = Data(batches, schedule.steps)
-    with console.bar(name, schedule.steps) as bar, _compiled(embedder, runtime):
+    with console.bar(name, schedule.steps) as bar, _attending(embedder), _compiled(embedder, runtime):
         curves, guard = Curves(bar), Guard(batches)
         best = Best(dev, schedule, runtime, curves) if dev else None
         # The checkpoint comes last: it holds what the others noted of its step.
@@ -107,6 +107,11 @@ def _explained(runtime: Runtime) -> Iterator[None]:
     except MisconfigurationException as error:
         reason = " ".join(str(error).split())
         raise Refused(f"runtime: {runtime.devices} devices by {runtime.strategy}: {reason:.300}") from error
+
+
+def _attending(embedder: Embedder) -> AbstractContextManager[None]:
+    """On a CPU attention is in fp32 while it trains."""
+    return nullcontext() if torch.cuda.is_available() else attention.in_fp32(embedder)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ learned: at a model's own rate it would not move."""
 Side = tuple[Tensor, Tensor | None]
 """Vectors of a batch's texts and, if it has any, queries, at one width."""
 
-GROUPS, LEAST = 4, 8
+GROUPS, LEAST = 8, 8
 """A batch is read in at most so many groups, of at least so many texts; smaller ones leave a GPU waiting."""
 
 
