@@ -122,3 +122,16 @@ def forget(backbone: PreTrainedModel, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return type(backbone)(backbone.config)
+
+
+def set_dropout(backbone: PreTrainedModel, share: float) -> None:
+    """Dropout at one share wherever the architecture has some, and in its configuration, so that it is saved."""
+    for name, value in backbone.config.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(backbone.config, name, share)
+    for part in backbone.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = share
+        for name, value in list(vars(part).items()):  # where it is handed to a function
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, share)

@@ -42,6 +42,9 @@ class Encoder(Embedder):
         length: Tokens that a text is cut to.
         query_prompt: Said before a query.
         passage_prompt: Said before a passage.
+        dropout: Share of activations left out while it is trained, in place of the base's own (BERT: 0.1). For few
+            examples that are seen many times; one pass over texts is as good without, and a CPU takes a third longer
+            with it.
         seed: Of the initial weights, when the base has none or `random` is said.
     """
 
@@ -66,6 +69,7 @@ class Encoder(Embedder):
         length: int = 128,
         query_prompt: str = "",
         passage_prompt: str = "",
+        dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         check_at_least(3, length=length)  # beginning, a token, end
@@ -83,6 +87,9 @@ class Encoder(Embedder):
         if random:
             say("random: this student begins with random weights, which only an ablation wants.", "yellow")
             backbone = surgery.forget(backbone, seed)
+        if not 0 <= dropout < 1:
+            raise Refused(f"dropout: {dropout}; it is a share. Give one from 0 to below 1.")
+        surgery.set_dropout(backbone, dropout)
         settings = {"length": length, "query_prompt": query_prompt, "passage_prompt": passage_prompt}
         self._build(backbone, tokenizer, settings)
 

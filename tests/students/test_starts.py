@@ -1,6 +1,7 @@
 """Where a student begins: as layers, as a narrower one, with fewer tokens, at random, as a trained model's part."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -106,6 +107,23 @@ def test_a_trained_student_gives_its_layers(encoder: Path, tmp_path: Path, texts
     models.save(causal, tmp_path / "causal")
     with pytest.raises(Refused, match="reads from left to right only"):
         Encoder(model=tmp_path / "causal")
+
+
+def test_dropout_is_what_was_asked_for(encoder: Path, tmp_path: Path) -> None:
+    """Harm: a base's dropout stays on, which takes a CPU a third longer; or what was asked for is lost in a stage."""
+    assert json.loads((encoder / "config.json").read_bytes())["hidden_dropout_prob"] == 0.1
+    for share in (0.0, 0.2):
+        Encoder(base=str(encoder), layers=(0, 2), dropout=share).save(tmp_path / str(share))
+        read = Encoder.load(tmp_path / str(share))
+        assert {part.p for part in read.modules() if isinstance(part, torch.nn.Dropout)} == {share}
+    small = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = transformers.ModernBertConfig(vocab_size=300, pad_token_id=0, attention_dropout=0.3, **small)
+    other = transformers.ModernBertModel(config)
+    surgery.set_dropout(other, 0.1)  # it hands the share to a function
+    assert {part.attention_dropout for part in other.modules() if hasattr(part, "attention_dropout")} == {0.1}
+    for share in (-0.1, 1.0, float("nan")):
+        with pytest.raises(Refused, match="it is a share"):
+            Encoder(base=str(encoder), dropout=share)
 
 
 def test_a_narrow_student_is_saved_and_read(encoder: Path, tmp_path: Path, texts: list[str]) -> None:

@@ -53,7 +53,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[dict[
 
 
 def student(encoder: Path) -> functools.partial[Encoder]:
-    return functools.partial(Encoder, base=str(encoder), layers=(0, 2), length=24)
+    return functools.partial(Encoder, base=str(encoder), layers=(0, 2), length=24, dropout=0.1)
 
 
 def looks(folder: Path) -> list[tuple[int, float]]:

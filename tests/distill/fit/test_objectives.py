@@ -41,7 +41,7 @@ OBJECTIVES = {
 
 @pytest.fixture(scope="module")
 def model(encoder: Path) -> Encoder:
-    return Encoder(base=str(encoder), length=24)
+    return Encoder(base=str(encoder), length=24, dropout=0.1)
 
 
 @pytest.fixture(scope="module")

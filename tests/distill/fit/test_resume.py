@@ -92,7 +92,7 @@ dev.Best._look = lambda self, trainer, module: looked(self, trainer, module) - t
 
 def work(out, case):
     train(
-        model=functools.partial(Encoder, base=told["base"], length=24),
+        model=functools.partial(Encoder, base=told["base"], length=24, dropout=0.1),
         passages=Path(told["corpus"]),
         seed=5,
         out=out,
