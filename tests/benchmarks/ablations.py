@@ -2,6 +2,7 @@
 
 python tests/benchmarks/ablations.py runs/ablations_1 runs/ablations_2 runs/ablations_3     (variants.yaml: NV-Embed)
 python tests/benchmarks/ablations.py runs/labels_1 runs/labels_2 runs/labels_3              (labels.yaml: Gecko)
+python tests/benchmarks/ablations.py runs/students_1 runs/students_2 runs/students_3        (students.yaml: peers)
 """
 
 import argparse
@@ -46,6 +47,13 @@ COMPARED = {
     ("a random negative", "none", "relabelled"): ("judged_random", "judged_none", {"retrieval": -0.47}),
     ("a negative under 95 %", "none", "relabelled"): ("judged_near", "judged_none", {}),
     ("judges agree", "all queries", "one under 95 %"): ("agreed_near", "judged_near", {}),
+    # sentence-transformers 6.2, of the same lists
+    ("our matrix", "its contrastive loss", ""): ("matrix", "peer_contrastive", {}),
+    ("our matrix", "its KL", ""): ("matrix", "peer_kl", {}),
+    ("our matrix", "its regression", ""): ("matrix", "peer_regression", {}),
+    ("contrastive: ours", "its", ""): ("contrastive", "peer_contrastive", {}),
+    ("KL: ours", "its", ""): ("kl", "peer_kl", {}),
+    ("regression: ours", "its", ""): ("regression", "peer_regression", {}),
 }
 """What is set against what; the steps; the paper's difference in points."""
 
