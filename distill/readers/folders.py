@@ -138,11 +138,18 @@ class BEIR(Reader):
     limit: int | None = None
     """At most so many queries that have a positive, spread evenly over all such, for neighbours are often about one
     passage; the corpus stays whole. All if None."""
+    only_judged: bool = False
+    """Read those passages alone that are judged for the queries that are read: to train on a part of a large set."""
 
     def __post_init__(self) -> None:
         """Refuse what is no folder."""
         Reader.__post_init__(self)
         files.check_is_folder(self.path)
+        if self.only_judged and self.benchmark:
+            raise Refused(
+                "only_judged: true: a benchmark is searched whole, or its figures say nothing. Leave it out, or say "
+                "`benchmark: false` to train on it."
+            )
 
     def read(self) -> Iterator[Row]:
         """The corpus, then the queries that have judgements.
@@ -151,9 +158,6 @@ class BEIR(Reader):
             Refused: A file or a field is missing, two queries have one id, or a judgement names a query that
                 is not there.
         """
-        for at, record in self._records("corpus"):
-            title = "" if record.get("title") is None else _text(at, record, "title")
-            yield Passage(self.path.name, self._id(at, record), title, _text(at, record, "text"), at)
         judged = self._judgements()
         asked = self._asked(judged)
         for query, judgements in judged.items():
@@ -165,7 +169,14 @@ class BEIR(Reader):
         if self.limit is not None:
             names = [query for query in asked if any(grade > 0 for _, grade, _ in judged[query])]
         kept = min(len(names), self.limit or len(names))
-        for query in (names[place * len(names) // kept] for place in range(kept)):
+        names = [names[place * len(names) // kept] for place in range(kept)]
+        needed = {passage for query in names for passage, _, _ in judged[query]} if self.only_judged else None
+        for at, record in self._records("corpus"):
+            title = "" if record.get("title") is None else _text(at, record, "title")
+            key = self._id(at, record)
+            if needed is None or key in needed:
+                yield Passage(self.path.name, key, title, _text(at, record, "text"), at)
+        for query in names:
             yield self._retrieval(asked[query], judged[query])
 
     def _asked(self, judged: Collection[str]) -> dict[str, str]:

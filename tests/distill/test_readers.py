@@ -464,6 +464,17 @@ def test_a_limit_of_a_benchmark_is_spread(tmp_path: Path) -> None:
         assert asked == wanted if wanted else len(asked) == 10
 
 
+def test_a_part_of_a_large_set_is_its_questions_and_their_passages(tmp_path: Path) -> None:
+    """Harm: training on five thousand questions reads eight million passages; or a passage of theirs is missing."""
+    beir(tmp_path, "q0\td1\t1\nq0\td3\t0\nq1\td2\t1\n")
+    lines(tmp_path / "queries.jsonl", *({"_id": f"q{number}", "text": f"{number}?"} for number in range(2)))
+    for limit, passages in ((1, ["d1", "d3"]), (2, ["d1", "d2", "d3"])):
+        rows = BEIR(path=tmp_path, limit=limit, benchmark=False, only_judged=True).read()
+        assert [row.key for row in rows if isinstance(row, Passage)] == passages
+    with pytest.raises(Refused, match="only_judged: true: a benchmark is searched whole"):
+        BEIR(path=tmp_path, only_judged=True)
+
+
 def test_a_benchmark_folder_in_parquet_is_the_same(tmp_path: Path) -> None:
     """Harm: the two layouts of one benchmark give two scores."""
     expected = list(BEIR(path=beir(tmp_path / "lines")).read())
