@@ -94,15 +94,12 @@ def _worker(model: Model, source: Path, name: str, windows: int, part_rows: int,
 
     def do(part: int, bar: Bar) -> None:
         rows = held.slice(part * part_rows, part_rows)
-        if name == "queries":
-            texts = tables.texts(rows["query"])
-            made, note = _vectors(embedder, texts, tables.texts(rows["task"]), runtime, bar)
-        elif windows == 1:
-            texts = tables.passage_texts(rows)
-            made, note = _vectors(embedder, texts, None, runtime, bar)
-        else:
-            texts = tables.passage_texts(rows)
+        texts = tables.passage_texts(rows) if name == "passages" else tables.texts(rows["query"])
+        if windows > 1:
             made, note = _in_windows(embedder, texts, windows, runtime, bar)
+        else:
+            tasks = None if name == "passages" else tables.texts(rows["task"])
+            made, note = _vectors(embedder, texts, tasks, runtime, bar)
         wrong = np.flatnonzero(~np.isfinite(made).all(1))
         if len(wrong):
             raise Refused(
