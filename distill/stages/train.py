@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distill.listing import Listing
     from distill.tokens import Texts
 
+LISTED = ("by_task", "balance", "near")  # what schedule says of examples
 DEV = ("dev_steps", "dev_queries", "dev_passages", "patience")  # what schedule says of `dev`
 CHUNK = 20_000  # texts tokenised at once: bounds memory, whatever the size of the corpus
 
@@ -46,8 +47,8 @@ def _check(
         raise Refused("neither examples nor vectors. Give examples to contrast, or a teacher's vectors to regress on.")
     _check_losses(objective, bool(examples), bool(vectors))
     _check_idle(objective, bool(examples))
-    if not examples and (schedule.by_task or schedule.balance != 1 or schedule.near):
-        raise Refused("by_task, balance and near are of examples, and there are none. Leave them out.")
+    if not examples and (idle := [name for name in LISTED if getattr(schedule, name) != getattr(Schedule, name)]):
+        raise Refused(f"schedule.{idle[0]} is of examples, and there are none. Leave it out.")
     if keep_projector and not objective.regression:
         raise Refused("keep_projector: it is trained by objective.regression, which has no weight. Give it one.")
     if vectors and not (objective.needs("vectors") or schedule.near):
@@ -356,7 +357,7 @@ def _examples(
     )
     if not len(rows.query):
         raise Refused(f"train: no example is left: {_why_none(rows.dropped, objective)}.")
-    _check_scores(rows, objective, schedule)
+    _check_lists(rows, objective, schedule)
     asked = [_asked(folder) for folder in examples]
     embedded = _embedded(vectors, {_name("passages", passages), *asked})
     targets = _query_targets(embedded, asked, rows), _passage_targets(embedded.get(_name("passages", passages)), rows)
@@ -421,11 +422,12 @@ def _check_targets(objective: Objective, schedule: Schedule, queries: bool, pass
         )
 
 
-def _check_scores(rows: "Listing", objective: Objective, schedule: Schedule) -> None:
-    """Make sure that the losses of scores have scores to learn from: they would else be zero from the first step.
+def _check_lists(rows: "Listing", objective: Objective, schedule: Schedule) -> None:
+    """Make sure that the losses of lists have something to compare: they would else be zero from the first step.
 
     Raises:
-        Refused: CoSENT has no two pairs to put in order, or KL and MarginMSE no list of two that the teacher scored.
+        Refused: InfoNCE has no passage beside the positive, CoSENT no two pairs to put in order, or KL and MarginMSE
+            no list of two that the teacher scored.
     """
     import numpy as np
 
@@ -440,7 +442,14 @@ def _check_scores(rows: "Listing", objective: Objective, schedule: Schedule) -> 
             f"train: objective.{ranked[0]} needs lists of passages with scores, and no example has two that are read. "
             "`label` gives mined queries such lists; schedule.negatives says how many of each are read."
         )
-    alone = (np.minimum(lengths, schedule.negatives + 1) == 1) & (scored > 0)
+    alone = np.minimum(lengths, schedule.negatives + 1) == 1
+    if objective.contrastive and alone.all() and (schedule.queries == 1 or not objective.in_batch):
+        raise Refused(
+            "train: objective.contrastive sets a query's positive against other passages, and no step has any: "
+            f"schedule.queries is {schedule.queries}, in_batch {str(objective.in_batch).lower()}, and no hard negative "
+            "is read. Raise schedule.queries or schedule.negatives, or give examples with negatives."
+        )
+    alone &= scored > 0
     if objective.cosent and (rows.scores is None or len(np.unique(rows.scores[rows.starts[:-1]][alone])) < 2):
         raise Refused(
             f"train: objective.cosent puts pairs with different scores in order, and {alone.sum():,} of "

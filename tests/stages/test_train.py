@@ -613,7 +613,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a share of examples that are not there": (
         {"vectors": ("vectors",), "objective": REGRESSION, "schedule": replace(SHORT, balance=0.5)},
-        r"^train: by_task, balance and near are of examples",
+        r"^train: schedule\.balance is of examples",
     ),
     "near queries without vectors": (
         {"examples": ("corpus",), "schedule": replace(SHORT, near=64)},
@@ -635,6 +635,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no example of the kind": (
         {"examples": ("examples",), "kinds": ("classification",)},
         r"^train: no example is left: 22 of another kind than `kinds` names \(name theirs too\)\.$",
+    ),
+    "a query by itself": (
+        {"examples": ("pairs",), "schedule": Schedule(queries=1)},
+        r"^train: objective\.contrastive sets .* no step has any: schedule\.queries is 1, in_batch true, .* Raise",
+    ),
+    "a query by itself, and its negatives are not read": (
+        {"examples": ("examples",), "objective": Objective(in_batch=False), "schedule": Schedule(negatives=0)},
+        r"^train: objective\.contrastive sets .* no step has any: schedule\.queries is 64, in_batch false, .* Raise",
     ),
     "nothing to compare with, for the batch is none": (
         {"examples": ("pairs",), "objective": Objective(in_batch=False)},
