@@ -1,4 +1,4 @@
-# install · mpnet · fix · check · test · slow · quickstart · lock
+# install · mpnet · fix · check · test · slow · quickstart · reference · lock
 # Everything stays in this folder, but for pip's own cache of downloads.
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -12,7 +12,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CURDIR)/.cache/torchinductor
 # Threads that spin while they wait slow a busy machine down many times over.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install mpnet fix check test slow quickstart lock
+.PHONY: install mpnet fix check test slow quickstart reference lock
 
 install: .venv/installed
 
@@ -59,6 +59,11 @@ slow: install
 
 quickstart: install
 	.venv/bin/distill run configs/quickstart.yaml
+
+# The reference student: 23M parameters, into runs/reference-small. The config says which public data it reads.
+reference: mpnet
+	@test -d data/retrieval || { echo "The data sets that configs/reference-small.yaml names are expected in ./data; a link will do: ln -s /path/to/data data" >&2; exit 1; }
+	.venv/bin/distill run configs/reference-small.yaml
 
 # Versions already in the lock are kept where pyproject.toml allows them.
 lock: install

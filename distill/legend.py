@@ -71,8 +71,8 @@ FIGURES = {
     # train, average
     "teacher_temperature": "what the teacher's scores are divided by before they become shares of a list",
     "teacher_entropy": "entropy of those shares, in nats; 0: one passage takes all",
-    "matrix_teacher_temperature": "the same for the teacher's cosines of a query with all passages of a batch",
-    "matrix_teacher_entropy": "entropy of those shares, in nats; 0: one passage takes all",
+    "matrix_temperature": "the same for cosines with all passages of a batch, the teacher's and the student's",
+    "matrix_entropy": "entropy of the teacher's shares, in nats; 0: one passage takes all",
     "skipped_steps": "steps left out, since their gradient was no number",
     "last": "measure at the last step",
     "dev": "nDCG@10 on a part of the benchmark that chose the weights: before training, the best, at which step; "

@@ -43,10 +43,9 @@ class Objective:
     """Of the student's cosines in the KL part."""
     teacher_temperature: float | Literal["auto"] = "auto"
     """Of the teacher's scores in the KL part; auto seeks a mean entropy of 0.6 ln(list length)."""
-    matrix_temperature: float = 0.05
-    """Of the student's cosines in the matrix part (contrastors 0.2; jina-v5, which squares differences, 0.02)."""
-    matrix_teacher_temperature: float | Literal["auto"] = "auto"
-    """Of the teacher's cosines in the matrix part; auto as above, over what a batch holds of passages."""
+    matrix_temperature: float | Literal["auto"] = "auto"
+    """Of the cosines of both in the matrix part; auto as above, over what a batch holds of passages. One for both: with
+    two, a student learns first of all to spread its cosines otherwise than its teacher."""
     margin_scale: float = 1.0
     """Divides the teacher's margins in MarginMSE: 1 where its scores are cosines; a cross-encoder's logits lie ten
     times further apart than a student's cosines can."""

@@ -221,11 +221,11 @@ class Training(lightning.LightningModule):
     def _matrix(self, sides: Sequence[Side], batch: Batch) -> Float[Tensor, ""]:
         """KL over all passages of the batch, the mean over widths; the teacher's cosines are computed once."""
         told = self.objective
-        assert isinstance(told.matrix_teacher_temperature, float)
+        assert isinstance(told.matrix_temperature, float)
         assert batch.query_targets is not None and batch.text_targets is not None
         targets = losses.all_scores(_unit(batch.query_targets), _unit(batch.text_targets))
         known, targets = targets.isfinite(), targets.nan_to_num()
-        temperatures = told.matrix_temperature, told.matrix_teacher_temperature
+        temperatures = told.matrix_temperature, told.matrix_temperature
         each = []
         for texts, queries in sides:
             assert queries is not None

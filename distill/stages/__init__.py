@@ -44,7 +44,7 @@ AT_LEAST = {
 ABOVE = {
     **dict.fromkeys(("ceiling", "top_p", "schedule.learning_rate", "objective.temperature"), 0),
     **dict.fromkeys(("objective.student_temperature", "objective.teacher_temperature", "objective.margin_scale"), 0),
-    **dict.fromkeys(("objective.matrix_temperature", "objective.matrix_teacher_temperature"), 0),
+    "objective.matrix_temperature": 0,
 }
 AT_MOST = {"seed": 2**32 - 1, "top_p": 1, "schedule.balance": 1, "gates.cosine_mean": 1, "gates.cosine_min": 1}
 """What a number of this name must be in every verb; what is outside runs into the wild, or silently does nothing."""

@@ -100,7 +100,7 @@ SETTINGS = {
     ("contrastive",): ("temperature", "same_tower", "unique_ids", "margin", "hardness", "learn_temperature"),
     ("kl", "cosent"): ("student_temperature",),
     ("kl",): ("teacher_temperature",),
-    ("matrix",): ("matrix_temperature", "matrix_teacher_temperature"),
+    ("matrix",): ("matrix_temperature",),
     ("margin_mse",): ("margin_scale",),
     ("regression",): ("distance",),
 }
@@ -120,7 +120,7 @@ def _check_idle(objective: Objective, examples: bool) -> None:
             raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")
 
 
-@stage(version=2, resumes=True, check=_check, compared=("dev",), warns=True)
+@stage(version=3, resumes=True, check=_check, compared=("dev",), warns=True)
 def train(
     *,
     model: Model,
@@ -297,7 +297,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _temperatures(objective: Objective, batches: "ExampleBatches", told: dict[str, object]) -> dict[str, Any]:
-    """The teacher's temperatures: as given, or those that leave the wanted entropy.
+    """The temperatures of targets: as given, or those that leave the wanted entropy.
 
     Raises:
         Refused: At a temperature, or a scale of margins, that was given, the teacher's scores teach nothing.
@@ -309,7 +309,7 @@ def _temperatures(objective: Objective, batches: "ExampleBatches", told: dict[st
         lists = batches.score_lists()
     if objective.margin_mse:
         scores.check_margins(*lists, objective.margin_scale, "train: objective.margin_scale")
-    for loss, name in (("kl", "teacher_temperature"), ("matrix", "matrix_teacher_temperature")):
+    for loss, name in (("kl", "teacher_temperature"), ("matrix", "matrix_temperature")):
         given, found[name] = getattr(objective, name), 1.0
         if not getattr(objective, loss):
             continue

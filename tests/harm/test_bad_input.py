@@ -70,7 +70,7 @@ FILES = {
         train("objective: {zorn: 1}"),
         "{file}:8: step 'e' (train): objective: Objective has no argument 'zorn'. There are: contrastive, kl, matrix, "
         "margin_mse, regression, distance, relational, temperature, student_temperature, teacher_temperature, "
-        "matrix_temperature, matrix_teacher_temperature, margin_scale, in_batch, "
+        "matrix_temperature, margin_scale, in_batch, "
         "unique_ids, same_tower, margin, hardness, learn_temperature, cosent, spread, widths.",
     ),
     "an unknown key of all steps": (

@@ -350,16 +350,16 @@ def test_the_matrix_is_the_teachers_and_its_temperature_the_one_that_is_told(
         objective=Objective(contrastive=0.0, matrix=1.0, relational=0.5), schedule=replace(SHORT, queries=12),
         out=tmp_path / "out",
     )  # fmt: skip
-    found = facts["matrix_teacher_temperature"]
+    found = facts["matrix_temperature"]
     assert isinstance(found, float)
     shares = [np.exp(row / found) / np.exp(row / found).sum() for row in naive_matrices(given[0], 8)[0]]
     entropies = [-(row * np.log(row)).sum() for row in shares]
     assert np.mean(entropies) == pytest.approx(0.6 * np.mean([math.log(len(row)) for row in shares]), rel=0.01)
-    assert facts["matrix_teacher_entropy"] == pytest.approx(np.mean(entropies), rel=0.01)
+    assert facts["matrix_entropy"] == pytest.approx(np.mean(entropies), rel=0.01)
     assert "teacher_temperature" not in facts
     each = []
     for told, student in zip(*naive_matrices(given[0], 1), strict=True):
-        shares, logits = np.exp(told / found) / np.exp(told / found).sum(), student / 0.05
+        shares, logits = np.exp(told / found) / np.exp(told / found).sum(), student / found
         each.append((shares * (np.log(shares) - logits + np.log(np.exp(logits).sum()))).sum())
     assert curve(tmp_path / "out", "matrix")[0] == pytest.approx(np.mean(each), rel=1e-2)
 
@@ -574,9 +574,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {
             "examples": ("examples",),
             "vectors": ("asked_vectors", "passage_vectors"),
-            "objective": Objective(matrix=1.0, matrix_teacher_temperature=50.0),
+            "objective": Objective(matrix=1.0, matrix_temperature=50.0),
         },
-        r"^train: objective\.matrix_teacher_temperature: 50: in the teacher's targets all are alike",
+        r"^train: objective\.matrix_temperature: 50: in the teacher's targets all are alike",
     ),
     "margins that no cosines have": (
         {"examples": ("examples",), "objective": Objective(margin_mse=1.0, margin_scale=0.1)},

@@ -19,7 +19,7 @@ from students import Encoder
 QUERIES, TEXTS, DIM = 9, 20, 8
 SCHEDULE = Schedule(steps=4, queries=QUERIES)
 
-TEMPERATURES = {"teacher_temperature": 0.1, "matrix_teacher_temperature": 0.1}
+TEMPERATURES = {"teacher_temperature": 0.1, "matrix_temperature": 0.1}
 
 
 def only(*names: str, **settings: object) -> Objective:
@@ -210,14 +210,14 @@ def test_the_matrix_is_of_all_passages_that_the_teacher_has_read(
     """Harm: only the own list is compared, or the query's row is of another query's vectors."""
     model.eval()
     assert batch.queries is not None and batch.query_targets is not None and batch.text_targets is not None
-    settings = {"matrix_temperature": 0.3, "matrix_teacher_temperature": 0.2, "widths": widths}
+    settings = {"matrix_temperature": 0.2, "widths": widths}
     found = fit.Training(model, only("matrix", **settings), SCHEDULE).eval().parts(batch)["matrix"]
     queries, texts = model(batch.queries).detach(), model(batch.texts).detach()
     asked, read = [row for row in range(QUERIES) if row != 2], [row for row in range(TEXTS) if row != 4]
     told = (cosines(batch.query_targets[asked], batch.text_targets[read]) / 0.2).log_softmax(1)
     naive = []
     for width in (model.dim, *widths):
-        said = (cosines(queries[asked, :width], texts[read, :width]) / 0.3).log_softmax(1)
+        said = (cosines(queries[asked, :width], texts[read, :width]) / 0.2).log_softmax(1)
         naive.append((told.exp() * (told - said)).sum(1).mean())
     torch.testing.assert_close(found, torch.stack(naive).mean(), rtol=1e-4, atol=1e-6)
     model.train()
