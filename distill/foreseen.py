@@ -53,7 +53,7 @@ def _named(value: object) -> Iterator[functools.partial[Any]]:
 
 
 def _check_base(model: functools.partial[Any]) -> None:
-    """A base that is none, is not pinned, or has fewer layers than are asked for."""
+    """A base that is none or is not pinned, or of which what is asked for cannot be made."""
     from distill import hub, surgery
 
     given = model.keywords
@@ -62,9 +62,14 @@ def _check_base(model: functools.partial[Any]) -> None:
     if not isinstance(base := given.get("base"), str):
         return
     hub.check(base, given.get("revision"))
-    if layers := given.get("layers"):
+    revision = given.get("revision")
+    check = getattr(model.func, "check_shape", None)
+    if check and (shape := hub.outline(base, revision)):
+        asked = given.keys() & inspect.signature(check).parameters.keys()
+        check(shape, **{name: given[name] for name in asked})
+    elif layers := given.get("layers"):
         try:
-            count = hub.size(base, given.get("revision")).layers
+            count = hub.size(base, revision).layers
         except Refused:  # nothing of it is here yet
             return
         surgery.check_layers(layers, count)

@@ -302,7 +302,18 @@ def config(folder: Path) -> "transformers.PretrainedConfig":
     return config
 
 
-def longest(model: "transformers.PreTrainedModel") -> int | None:
+def check_length(model: "transformers.PreTrainedModel", length: int) -> None:
+    """Make sure that a model reads so many tokens; its weights are not looked at.
+
+    Raises:
+        Refused: It has fewer places.
+    """
+    most = _longest(model)
+    if most is not None and length > most:
+        raise Refused(f"length: {length}; this base reads at most {most} tokens. Lower `length`.")
+
+
+def _longest(model: "transformers.PreTrainedModel") -> int | None:
     """The most tokens that a model reads; RoBERTa and MPNet count them from behind the padding's number."""
     for name, table in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(table, torch.nn.Embedding):
@@ -339,10 +350,28 @@ def size(base: str, revision: str | None = None) -> Size:
     )
 
 
+def outline(base: str, revision: str | None = None) -> "transformers.PreTrainedModel | None":
+    """A transformer without its weights, to try what is to be made of it; None if its files are not on this machine.
+
+    Raises:
+        Refused: Its files would run code of their own, or cannot be read.
+    """
+    if (folder := _here(base, revision)) is None:
+        return None
+    scan(folder)
+    held = config(folder)
+    with _loading(folder), torch.device("meta"):
+        made: transformers.PreTrainedModel = transformers.AutoModel.from_config(held)
+    return made
+
+
 def _here(base: str, revision: str | None) -> Path | None:
     """The folder of a model whose files are on this machine already."""
     if Path(base).is_dir():
         return Path(base)
+    if base.startswith("package:"):
+        folder = unpack.cache() / base.removeprefix("package:")
+        return folder if folder.is_dir() else None
     if not _HUB_NAME.fullmatch(base) or revision is None:
         return None
     from huggingface_hub import try_to_load_from_cache

@@ -93,6 +93,27 @@ class Encoder(Embedder):
         settings = {"length": length, "query_prompt": query_prompt, "passage_prompt": passage_prompt}
         self._build(backbone, tokenizer, settings)
 
+    @staticmethod
+    def check_shape(
+        shape: PreTrainedModel, layers: int | tuple[int, ...] | None = None, width: int | None = None, length: int = 128
+    ) -> None:
+        """Refuse what no student can be made of, before any weights are read.
+
+        Args:
+            shape: The base without its weights; changed.
+            layers: As of the class, and so are the others.
+            width: Hidden dimensions.
+            length: Tokens.
+
+        Raises:
+            Refused: The base has no such layers, cannot be so narrow, or does not read so much.
+        """
+        if layers is not None:
+            surgery.keep_layers(shape, layers)
+        if width is not None:
+            narrow.check(shape, width)
+        hub.check_length(shape, length)
+
     def _build(
         self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict[str, object]
     ) -> None:
@@ -104,9 +125,7 @@ class Encoder(Embedder):
         self.tokenizer = tokenizer
         self.settings = settings
         self.length = int(str(settings["length"]))
-        longest = hub.longest(backbone)
-        if longest and self.length > longest:
-            raise Refused(f"length: {self.length}; this base reads at most {longest} tokens. Lower `length`.")
+        hub.check_length(backbone, self.length)
         self.query_prompt = str(settings["query_prompt"])
         self.passage_prompt = str(settings["passage_prompt"])
         self.dim = int(backbone.config.hidden_size)

@@ -174,8 +174,6 @@ def _check(base: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
             f"{base} has {outputs} outputs; needed: one, how relevant a passage is, or two, of which the second says "
             "that it is. Name a reranker."
         )
-    longest = hub.longest(model)
-    if longest is not None and length > longest:
-        raise Refused(f"length: {length}; this base reads at most {longest} tokens. Lower `length`.")
+    hub.check_length(model, length)
     if not tokenizer.is_fast:
         raise Refused(f"{base}: its tokenizer has no tokenizer.json. Convert it with transformers, save it beside.")

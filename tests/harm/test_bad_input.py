@@ -204,6 +204,14 @@ FILES = {
         ),
         "{file}:8: step 'e' (evaluate): layers: [2]; needed: different numbers from 0 to 1,",
     ),
+    "a width that cuts a head": (
+        train("schedule: {steps: 1}").replace("length: 32", "width: 20"),
+        "{file}:8: step 'e' (train): width: 20; needed: a multiple of 16 (a head, which is kept whole) below 32.",
+    ),
+    "more tokens than a base reads": (
+        embed(STUDENT.replace("length: 32", "length: 4096")),
+        "{file}:8: step 'e' (embed): length: 4096; this base reads at most 128 tokens. Lower `length`.",
+    ),
     "wider vectors than the model's": (
         train("objective: {widths: [16, 32]}"),
         "{file}:8: step 'e' (train): objective.widths: 32; needed: from 1 to 31, for the model's is whole.",
