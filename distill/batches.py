@@ -55,8 +55,8 @@ class Batches(Protocol):
         ...
 
     @property
-    def rows(self) -> int:
-        """Rows in an epoch."""
+    def texts(self) -> int:
+        """Different texts that are read, queries among them."""
         ...
 
 
@@ -128,7 +128,7 @@ class TextBatches:
     """What to call each table in a message."""
 
     @property
-    def rows(self) -> int:
+    def texts(self) -> int:
         """Texts in all."""
         return sum(len(tokens) for tokens in self.tokens)
 
@@ -190,6 +190,11 @@ class ExampleBatches:
     def rows(self) -> int:
         """Examples."""
         return len(self.starts) - 1
+
+    @property
+    def texts(self) -> int:
+        """Queries and passages."""
+        return len(self.queries) + len(self.passages)
 
     def batch(self, step: int) -> Batch:
         """Examples as the sampler chooses them, with their lists, each passage once."""

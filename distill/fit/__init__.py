@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import lightning
@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 from transformers import PreTrainedModel
 
-from distill import attention, console
+from distill import attention, console, lookup
 from distill.batches import Batches
 from distill.errors import Refused, near
 from distill.fit import together
@@ -78,7 +78,7 @@ def fit(
         _recompute(embedder)
     training = Training(embedder, objective, schedule, projector, runtime.chunk, runtime.chunk_tokens)
     data = Data(batches, schedule.steps)
-    with console.bar(name, schedule.steps) as bar, _attending(embedder), _compiled(embedder, runtime):
+    with console.bar(name, schedule.steps) as bar, _on_cpu(embedder, runtime), _compiled(embedder, runtime):
         curves, guard = Curves(bar), Guard(batches)
         best = Best(dev, schedule, runtime, curves) if dev else None
         # The checkpoint comes last: it holds what the others noted of its step.
@@ -109,9 +109,18 @@ def _explained(runtime: Runtime) -> Iterator[None]:
         raise Refused(f"runtime: {runtime.devices} devices by {runtime.strategy}: {reason:.300}") from error
 
 
-def _attending(embedder: Embedder) -> AbstractContextManager[None]:
-    """On a CPU attention is in fp32 while it trains."""
-    return nullcontext() if torch.cuda.is_available() else attention.in_fp32(embedder)
+@contextmanager
+def _on_cpu(embedder: Embedder, runtime: Runtime) -> Iterator[None]:
+    """What a CPU does faster otherwise: attention in fp32, and the gradient of a table of tokens by its rows.
+
+    Rows are for one process without a compiler: others put gradients together in ways of their own.
+    """
+    if torch.cuda.is_available():
+        yield
+        return
+    alone = runtime.devices == runtime.nodes == 1 and not runtime.compiles
+    with attention.in_fp32(embedder), lookup.by_row(embedder) if alone else nullcontext():
+        yield
 
 
 @contextmanager

@@ -145,7 +145,8 @@ class Curves(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Note what was logged; a step that is skipped has nothing to show."""
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # What Lightning holds is of an earlier step where this one did not measure it.
+        measured = {name: float(value) for name, value in getattr(pl_module, "measured", {}).items()}
         logged = {name: value for name, value in measured.items() if math.isfinite(value)}
         self.curve += [(trainer.global_step, name, value) for name, value in sorted(logged.items())]
         self._bar.step(1, " ".join(f"{name} {value:.3f}" for name, value in logged.items()))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -48,6 +49,8 @@ class Training(lightning.LightningModule):
         chunk_tokens: The same in tokens, padding included.
     """
 
+    measured: Mapping[str, Tensor] = MappingProxyType({})
+    """By the last step: its losses, and the queries' accuracy where there is one."""
     mean_cosine: float | None = None
     """Of two vectors of the last batch, of queries or texts, whichever lie farther apart: near 1, all are one."""
 
@@ -77,7 +80,8 @@ class Training(lightning.LightningModule):
         parts = self.parts(batch)
         total = self.total(parts)
         measures = {"loss": total, **parts} if len(parts.keys() - set(MEASURES)) > 1 else parts
-        self.log_dict({name: value.detach() for name, value in measures.items()}, batch_size=len(batch.texts.ids))
+        self.measured = {name: value.detach() for name, value in measures.items()}
+        self.log_dict(self.measured, batch_size=len(batch.texts.ids))
         return total
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:

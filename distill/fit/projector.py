@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from distill import encode
 from distill.batches import Batches
 from distill.interfaces import Embedder
 from distill.runtime import autocast, device
@@ -11,6 +12,10 @@ from distill.runtime import autocast, device
 TEXTS = 8192
 """Pairs of vectors the map is solved from. A map of 384 numbers to 768 that is solved from 2,048 fits those, at 0.22
 (one minus the cosine), and other texts at 0.35; from 8,192 it is 0.27 and 0.30 (docs/log.md)."""
+
+
+TOKENS = 8192
+"""Read at once, padding included."""
 
 
 @torch.no_grad()
@@ -30,16 +35,18 @@ def solved(embedder: Embedder, batches: Batches, teacher_dim: int, precision: st
     vectors: list[Tensor] = []
     targets: list[Tensor] = []
     step = seen = 0
-    while sum(len(part) for part in vectors) < min(TEXTS, batches.rows) and seen < 4 * TEXTS:  # few may have a target
+    while sum(len(part) for part in vectors) < min(TEXTS, batches.texts) and seen < 4 * TEXTS:  # few may have a target
         batch = batches.batch(step).to(device(embedder))
         step, seen = step + 1, seen + len(batch.texts.ids)
         for tokens, wanted in ((batch.texts, batch.text_targets), (batch.queries, batch.query_targets)):
             if tokens is None or wanted is None:
                 continue
             known = wanted.isfinite().all(1)
-            with autocast(device(embedder), precision):
-                vectors.append(embedder(tokens).float()[known])
-            targets.append(wanted[known])
+            for rows in encode.batches(tokens.attend[known].sum(1).cpu().numpy(), TOKENS):
+                chosen = known.nonzero()[:, 0][torch.from_numpy(rows).to(known.device)]
+                with autocast(device(embedder), precision):
+                    vectors.append(embedder(tokens.take(chosen)).float())
+                targets.append(wanted[chosen])
     made = nn.Linear(embedder.dim, teacher_dim)
     if any(len(part) for part in vectors):
         weight, bias = ridge(torch.cat(vectors), torch.cat(targets))

@@ -251,7 +251,7 @@ def prepared(
         return listed, replace(objective, **_temperatures(objective, listed, told)), told
     batches = _texts(embedder, passages, queries, vectors, schedule, seed, cache)
     without: dict[str, Any] = dict.fromkeys(OF_EXAMPLES, 0.0)
-    return batches, replace(objective, **without, learn_temperature=False), {"texts": batches.rows}
+    return batches, replace(objective, **without, learn_temperature=False), {"texts": batches.texts}
 
 
 def _dev(embedder: "Embedder", dev: Path, schedule: Schedule, seed: int) -> "Dev":

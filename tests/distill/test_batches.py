@@ -49,6 +49,11 @@ def examples(seed: int = 0) -> ExampleBatches:
     )
 
 
+def test_the_texts_of_examples_are_their_queries_and_passages() -> None:
+    """Harm: what is read until all texts were stops after as many as there are examples."""
+    assert examples().texts == EXAMPLES + DISTINCT
+
+
 def own(held: ExampleBatches, example: int) -> list[int]:
     return held.lists[held.starts[example] : held.starts[example + 1]].tolist()
 
@@ -104,7 +109,7 @@ def test_texts_of_every_table_once_an_epoch() -> None:
         seen[int(table.pop())] += numbers(batch.texts)
     assert sorted(seen[0]) == list(range(40))
     assert len(set(seen[1])) == len(seen[1]) == 16
-    assert held.rows == 57
+    assert held.texts == 57
 
 
 def test_table_smaller_than_a_batch_is_used_whole() -> None:

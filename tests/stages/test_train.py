@@ -156,8 +156,10 @@ def naive(row: Mapping[str, object], texts: Sequence[str]) -> dict[str, float]:
 def epoch(batches: Batches) -> list[Batch]:
     """Every batch once."""
     assert isinstance(batches, (ExampleBatches, TextBatches))
-    size = batches.size if isinstance(batches, TextBatches) else batches.sampler.size
-    return [batches.batch(step) for step in range(batches.rows // size)]
+    rows, size = (
+        (batches.texts, batches.size) if isinstance(batches, TextBatches) else (batches.rows, batches.sampler.size)
+    )
+    return [batches.batch(step) for step in range(rows // size)]
 
 
 @pytest.mark.parametrize("chunk", [20_000, 3])

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,6 +69,36 @@ def test_the_loss_falls(corpus: Path, encoder: Path, tmp_path: Path) -> None:
     losses = curve(tmp_path / "student", "contrastive")
     assert len(losses) == 40
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
+
+
+@dataclass
+class Alternating:
+    """Two batches by turns."""
+
+    each: tuple[Batch, Batch]
+    texts: int = 8
+
+    def batch(self, step: int) -> Batch:
+        """The one or the other."""
+        return self.each[step % 2]
+
+    def named(self, step: int) -> str:
+        """They have no rows."""
+        return ""
+
+
+def test_a_curve_has_no_value_of_a_step_that_measured_nothing(encoder: Path, texts: list[str], tmp_path: Path) -> None:
+    """Harm: a step without a rival shows the accuracy of the one before, and a resumed training another curve."""
+    model = student(encoder)()
+    queries, passages = (model.tokenize(some).take(np.arange(4)) for some in (texts[:4], texts[4:8]))
+    own = torch.eye(4, dtype=torch.bool)
+    some, none = (
+        Batch(passages, queries=queries, listed=torch.arange(4)[:, None], allowed=allowed)
+        for allowed in (torch.ones_like(own), own)
+    )
+    told, _ = fit.fit(model, Alternating((some, none)), Objective(spread=0.1), SHORT, name="it", folder=tmp_path)
+    assert [step for step, measure, _ in told if measure == "accuracy"] == [1, 3]
+    assert [step for step, measure, _ in told if measure == "contrastive"] == [1, 2, 3, 4]
 
 
 def test_every_part_is_logged_and_their_weighted_sum_is_minimised(

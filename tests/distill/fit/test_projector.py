@@ -34,7 +34,7 @@ class One:
         return ""
 
     @property
-    def rows(self) -> int:
+    def texts(self) -> int:
         """More than it holds."""
         return 10_000
 
@@ -57,6 +57,37 @@ def test_the_map_fits_all_that_the_teacher_has_read(encoder: Path, texts: list[s
     weight, bias = ridge(vectors[there][known], goals[there][known])
     torch.testing.assert_close(made.weight, weight, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(made.bias, bias, atol=1e-3, rtol=1e-3)
+
+
+@dataclass
+class Rows:
+    """Ten texts a step, each a target of its own."""
+
+    held: Batch
+
+    def batch(self, step: int) -> Batch:
+        """The next ten."""
+        rows = torch.arange(step * 10, step * 10 + 10)
+        assert self.held.text_targets is not None
+        return Batch(self.held.texts.take(rows), self.held.text_targets[rows])
+
+    def named(self, step: int) -> str:
+        """They have no rows."""
+        return ""
+
+    @property
+    def texts(self) -> int:
+        """All."""
+        return 60
+
+
+def test_all_texts_count_and_not_the_examples_that_list_them(encoder: Path, texts: list[str]) -> None:
+    """Harm: 300 examples of eight passages each start the map from 300 vectors, fewer than the student is wide."""
+    model = Encoder(str(encoder), length=24).eval()
+    goals = torch.randn(60, TEACHER, generator=torch.Generator().manual_seed(2))
+    made = solved(model, Rows(Batch(model.tokenize(texts).take(np.arange(60)), goals)), TEACHER, "fp32")
+    vectors = torch.from_numpy(encode.vectors(model, model.tokenize(texts[:60]), precision="fp32"))
+    torch.testing.assert_close(made.weight, ridge(vectors, goals)[0], atol=1e-3, rtol=1e-3)
 
 
 def test_fp32_is_fp32_from_the_first_map_on(
