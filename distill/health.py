@@ -181,7 +181,7 @@ def sharpness(scores: Float[np.ndarray, "lists listed"], temperature: float | Li
     try:
         automatic = auto_temperature(held, present)
     except Refused as error:
-        refused = str(error).removeprefix("teacher_temperature: ")
+        refused = str(error)
     taken = automatic if temperature == "auto" else float(temperature)
     told: dict[str, Any] = {"temperature": taken, "automatic": automatic, "refused": refused}
     several = present.sum(1) > 1

@@ -313,6 +313,21 @@ def check_length(model: "transformers.PreTrainedModel", length: int) -> None:
         raise Refused(f"length: {length}; this base reads at most {most} tokens. Lower `length`.")
 
 
+def check_prompts(tokenizer: "transformers.PreTrainedTokenizerBase", prompts: Sequence[str], length: int) -> None:
+    """Make sure that a text still fits behind each prompt.
+
+    Raises:
+        Refused: A prompt fills the length, and all texts would be read as one.
+    """
+    for prompt in prompts:
+        count = len(tokenizer(prompt + " a")["input_ids"]) if prompt else 0
+        if count > length:
+            raise Refused(
+                f"length: {length}; the prompt {prompt!r:.80} needs {count}, one token of a text and what stands "
+                "around it included. Raise `length`, or shorten the prompt."
+            )
+
+
 def _longest(model: "transformers.PreTrainedModel") -> int | None:
     """The most tokens that a model reads; RoBERTa and MPNet count them from behind the padding's number."""
     for name, table in model.named_modules():

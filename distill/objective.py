@@ -40,7 +40,7 @@ class Objective:
     temperature: float = 0.02
     """Of the contrastive part. Published recipes: 0.01 to 0.05."""
     student_temperature: float = 0.05
-    """Of the student's cosines in the KL part."""
+    """Of the student's cosines in the KL part, and in CoSENT."""
     teacher_temperature: float | Literal["auto"] = "auto"
     """Of the teacher's scores in the KL part; auto seeks a mean entropy of 0.6 ln(list length)."""
     matrix_temperature: float | Literal["auto"] = "auto"

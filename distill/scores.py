@@ -41,16 +41,16 @@ def auto_temperature(
     kept, there = _ranked(scores, present)
     if not len(kept):
         raise Refused(
-            "teacher_temperature: the scores of every list are equal or missing, so they teach nothing. "
-            "Label with more negatives or with other scores."
+            "the teacher's scores of every list are equal or missing, so they teach nothing. Give lists with different "
+            "ones."
         )
     wanted = share * np.log(there.sum(1)).mean()
     spread = np.where(there, kept, -np.inf).max(1) - np.where(there, kept, np.inf).min(1)
     low, high = float(spread.min()) * 1e-6, float(spread.max()) * 1e3
     if entropies(kept, there, low).mean() > wanted:
         raise Refused(
-            "teacher_temperature: too many scores share the first place of their list for auto. "
-            "Label with other scores, or give a temperature."
+            "too many of the teacher's scores share the first place of their list for auto. Give other scores, or a "
+            "temperature."
         )
     for _ in range(60):
         middle = (low * high) ** 0.5

@@ -43,7 +43,7 @@ class Encoder(Embedder):
         query_prompt: Said before a query.
         passage_prompt: Said before a passage.
         dropout: Share of activations left out while it is trained, in place of the base's own (BERT: 0.1). For few
-            examples that are seen many times; one pass over texts is as good without, and a CPU takes a third longer
+            examples that are seen many times; one pass over texts is as good without, and a CPU takes a fifth longer
             with it.
         seed: Of the initial weights, when the base has none or `random` is said.
     """
@@ -128,6 +128,7 @@ class Encoder(Embedder):
         hub.check_length(backbone, self.length)
         self.query_prompt = str(settings["query_prompt"])
         self.passage_prompt = str(settings["passage_prompt"])
+        hub.check_prompts(tokenizer, (self.query_prompt, self.passage_prompt), self.length)
         self.dim = int(backbone.config.hidden_size)
 
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from distill import encode, models, pooling, vocabulary
+from distill import encode, hub, models, pooling, vocabulary
 from distill.console import bar, say
 from distill.errors import Refused, check_at_least, with_article
 from distill.interfaces import Embedder, TokenRows, Tokens
@@ -86,6 +86,7 @@ class Static(Embedder):
         self.length = int(str(settings["length"]))
         self.query_prompt = str(settings["query_prompt"])
         self.passage_prompt = str(settings["passage_prompt"])
+        hub.check_prompts(tokenizer, (self.query_prompt, self.passage_prompt), self.length)
         self.dim = table.shape[1]
 
     def tokenize(self, texts: Sequence[str], tasks: Sequence[str] | None = None) -> TokenRows:

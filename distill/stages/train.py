@@ -49,6 +49,8 @@ def _check(
     _check_idle(objective, bool(examples))
     if not examples and (idle := [name for name in LISTED if getattr(schedule, name) != getattr(Schedule, name)]):
         raise Refused(f"schedule.{idle[0]} is of examples, and there are none. Leave it out.")
+    if not examples and (objective.in_batch is not True or objective.contrastive not in (0, Objective.contrastive)):
+        raise Refused("objective.contrastive and in_batch are of examples, and there are none. Leave them out.")
     if keep_projector and not objective.regression:
         raise Refused("keep_projector: it is trained by objective.regression, which has no weight. Give it one.")
     if vectors and not (objective.needs("vectors") or schedule.near):
@@ -319,7 +321,10 @@ def _temperatures(objective: Objective, batches: "ExampleBatches", told: dict[st
                 "train: objective.matrix: in the first batches there is no query with a vector of the teacher beside "
                 "two passages with one. Embed what the examples hold, or leave matrix out."
             )
-        found[name] = scores.auto_temperature(*held) if given == "auto" else float(given)
+        try:
+            found[name] = scores.auto_temperature(*held) if given == "auto" else float(given)
+        except Refused as error:
+            raise Refused(f"train: objective.{name}: {error}") from None
         entropy = scores.check_targets(*held, found[name], f"train: objective.{name}")
         told[name] = round(found[name], 6)
         told[name.replace("temperature", "entropy")] = round(entropy, 4)

@@ -617,6 +617,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"vectors": ("vectors",), "objective": REGRESSION, "schedule": replace(SHORT, balance=0.5)},
         r"^train: schedule\.balance is of examples",
     ),
+    "a contrastive loss of texts": (
+        {"vectors": ("vectors",), "objective": replace(REGRESSION, contrastive=0.5)},
+        r"^train: objective\.contrastive and in_batch are of examples",
+    ),
     "near queries without vectors": (
         {"examples": ("corpus",), "schedule": replace(SHORT, near=64)},
         r"^train: schedule\.near needs vectors of the queries",

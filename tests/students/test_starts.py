@@ -1,5 +1,6 @@
 """Where a student begins: as layers, as a narrower one, with fewer tokens, at random, as a trained model's part."""
 
+import functools
 import itertools
 import json
 import re
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from distill import artifact, encode, models, portable, surgery, tables
 from distill.errors import Refused
-from students import Encoder
+from students import Encoder, Static
 from teachers import Decoder
 
 
@@ -109,8 +110,19 @@ def test_a_trained_student_gives_its_layers(encoder: Path, tmp_path: Path, texts
         Encoder(model=tmp_path / "causal")
 
 
+@pytest.mark.parametrize("side", ["query_prompt", "passage_prompt"])
+def test_a_prompt_leaves_room_for_a_text(encoder: Path, side: str) -> None:
+    """Harm: every text is cut off behind the prompt, and all of them have one vector."""
+    prompt = "the same words again and again: "
+    fits = len(Encoder(str(encoder)).tokenizer(prompt + " a")["input_ids"])
+    for build in (functools.partial(Encoder, str(encoder)), functools.partial(Static, str(encoder), width=8)):
+        with pytest.raises(Refused, match=r"the prompt 'the same words .* Raise `length`, or shorten the prompt"):
+            build(length=fits - 3, **{side: prompt})
+        build(length=fits, **{side: prompt})
+
+
 def test_dropout_is_what_was_asked_for(encoder: Path, tmp_path: Path) -> None:
-    """Harm: a base's dropout stays on, which takes a CPU a third longer; or what was asked for is lost in a stage."""
+    """Harm: a base's dropout stays on, which takes a CPU a fifth longer; or what was asked for is lost in a stage."""
     assert json.loads((encoder / "config.json").read_bytes())["hidden_dropout_prob"] == 0.1
     for share in (0.0, 0.2):
         Encoder(base=str(encoder), layers=(0, 2), dropout=share).save(tmp_path / str(share))
