@@ -314,6 +314,14 @@ def test_a_faulty_file_is_refused_with_one_message(
     assert len(said.splitlines()) == 1
 
 
+def test_a_student_that_begins_as_a_step_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Harm: the base that stands in no such file is looked for, and a right experiment is refused."""
+    file = tmp_path / "mine.yaml"
+    start = "{class_path: students.Encoder, init_args: {model: e, layers: 1, length: 16}}"
+    file.write_text(train("") + f"  f:\n    train: {{model: {start}, passages: corpus, examples: corpus}}\n")
+    assert main(["plan", str(file)]) == 0, capsys.readouterr().err
+
+
 def test_every_faulty_step_is_told_at_once_and_no_step_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
