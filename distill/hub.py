@@ -371,7 +371,7 @@ def outline(base: str, revision: str | None = None) -> "transformers.PreTrainedM
     Raises:
         Refused: Its files would run code of their own, or cannot be read.
     """
-    if (folder := _here(base, revision)) is None:
+    if (folder := _here(base, revision)) is None or not (folder / "config.json").is_file():
         return None
     scan(folder)
     held = config(folder)

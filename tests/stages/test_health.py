@@ -420,7 +420,7 @@ def test_equal_scores_are_told(tmp_path: Path) -> None:
     rows = [row | {"scores": [0.5] * len(row["passages"])} for row in chosen(found())]
     facts = health(passages=of, examples=examples(tmp_path / "examples", of, rows), out=tmp_path / "out")
     assert facts["equal_scores"] == 1
-    assert "No automatic temperature: the scores of every list are equal" in str(facts["warning"])
+    assert "No automatic temperature: the teacher's scores of every list are equal" in str(facts["warning"])
     assert "temperature" not in facts
 
 
