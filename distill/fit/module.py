@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -49,7 +48,7 @@ class Training(lightning.LightningModule):
         chunk_tokens: The same in tokens, padding included.
     """
 
-    measured: Mapping[str, Tensor] = MappingProxyType({})
+    measured: Mapping[str, Tensor]
     """By the last step: its losses, and the queries' accuracy where there is one."""
     mean_cosine: float | None = None
     """Of two vectors of the last batch, of queries or texts, whichever lie farther apart: near 1, all are one."""
@@ -65,6 +64,7 @@ class Training(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self._chunk, self._chunk_tokens = chunk, chunk_tokens
+        self.measured = {}
         self.log_temperature = None
         if objective.learn_temperature:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(objective.temperature)))
@@ -229,11 +229,11 @@ class Training(lightning.LightningModule):
         assert batch.query_targets is not None and batch.text_targets is not None
         targets = losses.all_scores(_unit(batch.query_targets), _unit(batch.text_targets))
         known, targets = targets.isfinite(), targets.nan_to_num()
-        temperatures = told.matrix_temperature, told.matrix_temperature
+        temperature = told.matrix_temperature
         each = []
         for texts, queries in sides:
             assert queries is not None
-            each.append(losses.kl(losses.all_scores(queries, texts), targets, known, *temperatures))
+            each.append(losses.kl(losses.all_scores(queries, texts), targets, known, temperature, temperature))
         return torch.stack(each).mean()
 
     def _relational(self, sides: Sequence[Side], batch: Batch) -> Float[Tensor, ""]:

@@ -13,7 +13,6 @@ TEXTS = 8192
 """Pairs of vectors the map is solved from. A map of 384 numbers to 768 that is solved from 2,048 fits those, at 0.22
 (one minus the cosine), and other texts at 0.35; from 8,192 it is 0.27 and 0.30 (docs/log.md)."""
 
-
 TOKENS = 8192
 """Read at once, padding included."""
 
