@@ -38,7 +38,8 @@ class Encoder(Embedder):
             read, in shorter pieces. All tokens are kept if empty.
         random: Begin with random weights, and of the base take its shape and its tokenizer alone. For the ablation.
         model: A step (or what `distill.models.save` wrote) whose trained model takes the place of `base`: a student,
-            or a teacher, whose adapters are multiplied out and whose pooling is left behind.
+            or a teacher, whose adapters are multiplied out and whose pooling is left behind. Of its settings none is
+            taken: say `length` and the prompts again.
         length: Tokens that a text is cut to.
         query_prompt: Said before a query.
         passage_prompt: Said before a passage.

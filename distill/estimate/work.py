@@ -167,7 +167,7 @@ def _embed(plan: Plan, step: Step) -> Work:
     weights = plan.weights(settings["model"])
     if table == "queries" and weights:
         texts = Texts(texts.rows, texts.tokens + weights.task)
-    tokens = texts.cut(weights.length * int(settings["windows"]) if weights else 1 << 30)
+    tokens = texts.cut(weights.length if weights else 1 << 30)
     left = _in_parts(step, "vectors", texts.rows)
     if weights is None:
         return Work(texts.rows, tokens * left, operations=None)

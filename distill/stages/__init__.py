@@ -26,7 +26,7 @@ VERBS = (
 )  # fmt: skip
 
 AT_LEAST = {
-    **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tasks", "tokens", "windows", "within", "words"), 1),
+    **dict.fromkeys(("depth", "limit", "part_rows", "resamples", "tasks", "tokens", "within", "words"), 1),
     **dict.fromkeys(("fusion", "negatives", "samples", "seed", "skip", "temperature", "texts"), 0),
     **dict.fromkeys((f"objective.{name}" for name in LOSSES), 0),
     **dict.fromkeys(("objective.margin", "objective.hardness"), 0),

@@ -17,7 +17,6 @@ from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import Runtime
 from distill.stages.embed import embed
-from distill.windows import windows
 from students import Encoder
 from teachers import NVEmbed
 
@@ -265,29 +264,3 @@ def test_a_vector_that_is_no_number_is_refused(tmp_path: Path, read: list[str]) 
     with pytest.raises(Refused, match=r"embed: 1 of 2 vectors are not finite, the first of 'quails'\."):
         embed(model=Broken, passages=passages(tmp_path / "birds", "owls", "quails"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_long_passages_are_read_in_windows(source: Path, encoder: Path, tmp_path: Path) -> None:
-    """Harm: what stands behind the model's length is not read although windows were asked for, or short ones change."""
-    model = functools.partial(Encoder, str(encoder), length=8)
-    facts = embed(model=model, passages=source, windows=3, part_rows=7, runtime=EXACT, out=tmp_path / "out")
-    once = embed(model=model, passages=source, part_rows=7, runtime=EXACT, out=tmp_path / "once")
-    student, wanted = model().eval(), []
-    texts = [text for text, _ in read_alone(source, "passages")]
-    read = windows(student, texts, 3)
-    for row in range(len(texts)):
-        mine = np.flatnonzero(read.text == row)
-        summed = sum(read.tokens[at] * alone(student, read.pieces[at], None) for at in mine)
-        wanted.append(summed / np.linalg.norm(summed))
-    short = np.bincount(read.text) == 1
-    assert 0 < short.sum() < len(texts)
-    assert np.abs(vectors(tmp_path / "out") - np.stack(wanted)).max() < 1e-3
-    apart = np.abs(vectors(tmp_path / "out").astype(np.float32) - vectors(tmp_path / "once")).max(1)
-    assert apart[short].max() < 1e-3 < apart[~short].min()
-    assert facts["filled"] == read.cut < once["filled"] and facts["rows"] == len(texts)
-
-
-def test_queries_have_no_windows(source: Path, encoder: Path, tmp_path: Path) -> None:
-    """Harm: a setting that does nothing."""
-    with pytest.raises(Refused, match="windows: 2: those are of passages"):
-        embed(model=functools.partial(Encoder, str(encoder)), queries=source, windows=2, out=tmp_path / "out")
