@@ -8,12 +8,13 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "kl": ("examples", "scores"),
     "matrix": ("examples", "vectors"),
     "margin_mse": ("examples", "scores"),
-    "cosent": ("examples", "scores"),
+    "cosent": ("examples", "grades"),
     "regression": ("vectors",),
     "relational": ("vectors",),
     "spread": (),
 }
-"""What each loss needs: examples, scores in them, a teacher's vectors; or only what is read for the others."""
+"""What each loss needs: examples, lists of them with scores, pairs of them with a grade, a teacher's vectors; or only
+what is read for the others."""
 
 
 @dataclass(frozen=True)

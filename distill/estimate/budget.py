@@ -2,7 +2,8 @@
 
 A budget is of megabytes in int8 (the ONNX file), of milliseconds a query on one core (in torch, in fp32, as `evaluate`
 measures; ONNX and int8 are faster), or of parameters. Of what fits, the one is proposed that gives up least, in this
-order: tokens that a corpus does not need, which costs its texts nothing; layers, down to two; width; the transformer.
+order: tokens that a corpus does not need, which costs its texts nothing; layers, down to two; the transformer; width. A
+narrow transformer needs a long training before it is as good as a table (docs/students.md).
 """
 
 import math
@@ -157,14 +158,14 @@ class Choices:
             computing=computing,
             bytes=encoder_bytes(shape, layers, tokens),
             seconds=CALL + layers * CALL_LAYER + self.operations(shape, layers) / self._rate(width),
-            gives_up=(0, tokens < self._whole, -layers) if is_kept else (1, -computing, -width),
+            gives_up=(0, tokens < self._whole, -layers) if is_kept else (2, -computing, -width),
         )
 
     def static(self, width: int) -> Student:
         """A table without a transformer."""
         size = self._tokens * width
         start = f"a table {width} wide" + (", fewer tokens" if self._tokens < self._whole else "")
-        return Student(start, 0, width, self._tokens, size, 0, size + GRAPH_TABLE, CALL, (2, -width))
+        return Student(start, 0, width, self._tokens, size, 0, size + GRAPH_TABLE, CALL, (1, -width))
 
     def operations(self, shape: Shape, layers: int) -> float:
         """Of a query: two a parameter and token, and its tokens with one another, twice."""
@@ -243,9 +244,11 @@ def show(budget: Budget, base: str, revision: str | None, corpus: Sequence[Path]
         # Of narrow ones the deepest of each width is enough to see.
         if student is best or student.gives_up[0] == 0 or student is deepest.get(student.width) or not student.layers
     ]
-    console.table(f"{base} within a budget", ("start", "all", "MB int8", "ms a query", "is beyond"), rows)
+    console.table(f"{base} within a budget", ("start", "all", "MB int8", "ms in torch", "is beyond"), rows)
     if best is None:
         raise Refused(f"size: nothing made of {base} keeps the budget. Raise it, or take a smaller base.")
+    if not corpus:
+        console.say("Tokens that your texts do not need are the first to go: name their steps with --corpus.")
     for line in (best.start, *choices.arithmetic(best)):
         console.say(line)
     console.say(settings(best, base, revision, [str(folder) for folder in corpus]))

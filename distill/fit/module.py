@@ -17,7 +17,7 @@ from distill.batches import Batch
 from distill.errors import Refused
 from distill.fit import together
 from distill.interfaces import Embedder, Tokens
-from distill.objective import Objective, Schedule
+from distill.objective import LOSSES, Objective, Schedule
 
 ACCURACY, TEMPERATURE = "accuracy", "temperature"
 MEASURES = (ACCURACY, TEMPERATURE)
@@ -104,6 +104,8 @@ class Training(lightning.LightningModule):
             found["relational"] = self._relational(sides, batch)
         if told.regression:
             found["regression"] = self._regression(texts, queries, batch)
+        if absent := {name for name in LOSSES if getattr(told, name)} - found.keys():
+            raise Refused(f"train: objective.{min(absent)} has a weight, and nothing computes it. See Training.parts.")
         return found
 
     def _losses(

@@ -27,7 +27,7 @@ def _check(artifacts: tuple[Path, ...], claims: tuple[str, ...]) -> None:
 def report(
     *,
     artifacts: tuple[Path, ...],
-    students: tuple[str, ...] = ("distilled", "int8"),
+    students: tuple[str, ...] = ("distilled", "student", "int8"),
     claims: tuple[str, ...] = findings.CLAIMS,
     samples: int = 6,
     out: Path,
@@ -37,7 +37,8 @@ def report(
     Args:
         artifacts: What is reported, each by its verb; of `evaluate` at most one. Samples of relabelled
             rows need the examples, the judgements that they were labelled from, and the passages.
-        students: Models of the evaluation that the headline compares with its teacher.
+        students: Models of the evaluation, by the names that it has for them, that the headline compares with its
+            teacher.
         claims: What the evaluation is asked: `A > B` (A is better) or `A ~ B` (A is within a point of B).
             Decided by the paired interval; a claim that fails or stays open is said to. Of the standing claims
             those are left out whose models were not evaluated.

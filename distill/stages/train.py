@@ -307,7 +307,7 @@ def _temperatures(objective: Objective, batches: "ExampleBatches", told: dict[st
     from distill import scores
 
     found: dict[str, Any] = {}
-    if objective.kl or objective.margin_mse:
+    if objective.needs("scores"):
         lists = batches.score_lists()
     if objective.margin_mse:
         scores.check_margins(*lists, objective.margin_scale, "train: objective.margin_scale")
@@ -441,8 +441,7 @@ def _check_lists(rows: "Listing", objective: Objective, schedule: Schedule) -> N
     if rows.scores is not None:
         known = np.isfinite(rows.scores)
         scored = np.add.reduceat(known, rows.starts[:-1], dtype=np.int64)
-    ranked = [name for name in ("kl", "margin_mse") if getattr(objective, name)]
-    if ranked and not (schedule.negatives and (scored > 1).any()):
+    if (ranked := objective.needs("scores")) and not (schedule.negatives and (scored > 1).any()):
         raise Refused(
             f"train: objective.{ranked[0]} needs lists of passages with scores, and no example has two that are read. "
             "`label` gives mined queries such lists; schedule.negatives says how many of each are read."
