@@ -63,6 +63,8 @@ def told(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, Mapping) and value.keys() == {"artifact"}:
+        return f"recipe {str(value['artifact'])[:12]}"
     if isinstance(value, list):
         return ", ".join(told(held) for held in value) if len(value) <= 12 else f"{len(value):,} values"
     return cut(str(value))

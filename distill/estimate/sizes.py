@@ -40,8 +40,8 @@ CUT = 0.85
 """Of a model's length, what texts fill that are longer than it on average: some are short."""
 
 BYTES_A_TOKEN = 5.0
-BYTES_A_TEXT = 400
-"""Of a file of texts, a row."""
+BYTES_A_TEXT, BYTES_A_LINE = 400, 20
+"""Of a file of texts, a row; of a file of judgements."""
 FILLED = 0.75
 """Of the length that passages may have, where a folder's texts are cut: 0.71 to 0.77 of 200, 400 and 1000 characters,
 measured on this project's documentation. Files shorter than that are a passage each."""
@@ -253,8 +253,11 @@ def _given(plan: Plan, source: readers.Reader) -> tuple[dict[str, float], float]
         return {"passages": 2 * records, "queries": records, "examples": records}, PASSAGE
     each = BYTES_A_TEXT / BYTES_A_TOKEN
     if isinstance(source, readers.BEIR):
-        asked = min(limit, _rows(source.path, "queries", 100))
-        return {"passages": _rows(source.path, "corpus"), "queries": asked, "examples": asked}, each
+        queries, passages = _rows(source.path, "queries", 100), _rows(source.path, "corpus")
+        asked = min(limit, queries)
+        if source.only_judged:
+            passages = min(passages, _rows(source.path, "qrels", BYTES_A_LINE) * asked / max(1.0, queries))
+        return {"passages": passages, "queries": asked, "examples": asked}, each
     if isinstance(source, readers.TextFolder):
         size = FILLED * source.length
         return {"passages": min(limit, _rows(source.path, each=size))}, size / BYTES_A_TOKEN
@@ -273,8 +276,9 @@ def _given(plan: Plan, source: readers.Reader) -> tuple[dict[str, float], float]
 
 
 def _rows(path: Path, part: str = "", each: float = BYTES_A_TEXT) -> float:
-    """Rows of a file, or of a folder's files whose names begin so: told by Parquet, reckoned from bytes."""
-    files = [path] if path.is_file() else [file for file in path.rglob(f"{part}*") if file.is_file()]
+    """Rows of a file, or of a folder's files whose paths in it begin so: told by Parquet, reckoned from bytes."""
+    inside = [file for file in path.rglob("*") if str(file.relative_to(path)).startswith(part)]
+    files = [path] if path.is_file() else [file for file in inside if file.is_file()]
     found = 0.0
     for file in files:
         if file.suffix == ".parquet":

@@ -66,6 +66,20 @@ def test_a_folder_is_reckoned_in_the_passages_that_it_is_cut_into(length: int) -
     assert 0.8 * cut < reckoned < 1.25 * cut
 
 
+def test_what_is_judged_alone_is_reckoned(tmp_path: Path) -> None:
+    """Harm: a plan foretells hours for a large set of which a hundredth is read."""
+    (tmp_path / "set" / "qrels").mkdir(parents=True)
+    texts, asked = (f'{{"_id": "{side}", "text": "{"x" * size}"}}\n' for side, size in (("p", 380), ("q", 80)))
+    (tmp_path / "set" / "corpus.jsonl").write_text(texts * 1000)
+    (tmp_path / "set" / "queries.jsonl").write_text(asked * 100)
+    (tmp_path / "set" / "qrels" / "train.tsv").write_text("query-0001\tpassage-01\t1\n" * 200)
+    given = f"path: {tmp_path}/set, task: find it, split: train, benchmark: false, limit: 50"
+    for judged, wanted in (("true", 100), ("false", 1000)):
+        source = f"{{class_path: distill.readers.BEIR, init_args: {{{given}, only_judged: {judged}}}}}"
+        rows = planned(f"  corpus: {{ingest: {{sources: [{source}]}}}}\n")["corpus"].rows
+        assert 0.7 * wanted < rows < 1.5 * wanted
+
+
 def test_embedding_costs_two_operations_a_parameter_and_token() -> None:
     """A factor that is off here is off in every step."""
     corpus(Path("corpus"), 2000)
