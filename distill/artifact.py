@@ -304,6 +304,24 @@ def holds(folder: Path, *names: str) -> Path:
     raise Refused(f"{folder} holds {', '.join(held) or 'no table'}; needed {' or '.join(names)}.")
 
 
+def verb(folder: Path) -> str:
+    """What made a finished artifact."""
+    require(folder)
+    return str(read_json(folder / "recipe.json").get("verb"))
+
+
+def embedded(vectors: Path) -> str:
+    """What an artifact of `embed` holds the vectors of: a table's name and its fingerprint.
+
+    Raises:
+        Refused: It is an artifact of another verb.
+    """
+    holds(vectors, "vectors")
+    told = facts(vectors)["refers"]
+    assert isinstance(told, dict)
+    return str(told["embedded"])
+
+
 def check_refers(holder: Path, table: str, target: Path) -> None:
     """Make sure that the row numbers in one artifact count the rows of another.
 

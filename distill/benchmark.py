@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from distill import compact, console, encode, metrics, search, tables
+from distill import artifact, compact, console, encode, metrics, search, tables
 from distill.errors import Refused
 from distill.interfaces import Embedder
 from distill.metrics import Bootstrap
@@ -72,18 +73,33 @@ Values = dict[str, tuple[list[Asked], list[float]]]
 """Of each measure: who was asked, and what came out for each."""
 
 
+def check(examples: Path) -> None:
+    """Refuse lists of `label`.
+
+    Raises:
+        Refused: They hold what is near and not what is right: negatives would count as answers by their similarity.
+    """
+    if artifact.verb(examples) == "label":
+        raise Refused(
+            f"{examples} holds lists of `label`, likely negatives with a teacher's scores, and no benchmark: all of "
+            "them would count as answers. Name the `ingest` that reads questions with their answers."
+        )
+
+
 def opened(passages: pa.Table, examples: pa.Table, name: str) -> Benchmark:
     """The benchmark that two tables are.
 
     Args:
         passages: What may be found.
-        examples: What is asked; other examples than those of a benchmark are left out and counted.
+        examples: What is asked; what cannot be measured is left out and counted. Rows of one query, as each of its
+            answers has where `benchmark: true` was not said, are one.
         name: What to call it in an error.
 
     Raises:
         Refused: There is nothing to measure on, or a task has one score or one class.
     """
     made = Benchmark(tables.passage_texts(passages), [], [], [], [], {})
+    answers: dict[tuple[str, str], dict[int, float]] = {}
     for row, example in enumerate(examples.to_pylist()):
         tables.check_rows(f"{name}, example {row}", example["passages"], len(passages))
         # Without grades the first passage is the positive, and the others are not.
@@ -93,7 +109,11 @@ def opened(passages: pa.Table, examples: pa.Table, name: str) -> Benchmark:
         if example["kind"] == "sts" and example["scores"]:
             made.pairs.append(asked)
         elif example["kind"] == "retrieval" and max(judged.values(), default=0) > 0:
-            made.queries.append(asked)
+            if (known := answers.setdefault((asked.task, asked.text), judged)) is judged:
+                made.queries.append(asked)
+            else:
+                known |= {passage: max(grade, known.get(passage, grade)) for passage, grade in judged.items()}
+                made.dropped["asked before"] = made.dropped.get("asked before", 0) + 1
         elif example["kind"] in ("classification", "clustering") and not judged and asked.group >= 0:
             (made.classes if example["kind"] == "classification" else made.clusters).append(asked)
         else:

@@ -166,6 +166,18 @@ def scan(folder: Path, reads: Sequence[str] = ()) -> None:
             raise Refused(f"{folder} lists weights that are not there. Download it again.")
 
 
+def check_saved(folder: Path) -> None:
+    """Refuse a model that was saved and has lost its weights; it would begin at random.
+
+    Raises:
+        Refused: There is no safetensors file.
+    """
+    if not has_weights(folder):
+        raise Refused(
+            f"{folder} holds no weights, and was saved with some. Copy its *.safetensors too, or train again."
+        )
+
+
 def has_weights(folder: Path) -> bool:
     """Whether a model folder holds weights, and not only a configuration to begin from."""
     return any(folder.glob("*.safetensors"))
@@ -215,7 +227,7 @@ def pretrained(
         Refused: The folder is unsafe, or it lacks weights of this kind of model.
     """
     scan(folder, reads)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _loading(folder):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), loading(folder):
         torch.manual_seed(seed)
         if has_weights(folder):
             return _stored(auto_class, folder, dtype, options or {})
@@ -228,7 +240,7 @@ def tokenizer(folder: Path, model: "transformers.PreTrainedModel") -> "transform
     Raises:
         Refused: There is none, or it knows more tokens than the model.
     """
-    with _loading(folder):
+    with loading(folder):
         found: transformers.PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -244,7 +256,7 @@ def tokenizer(folder: Path, model: "transformers.PreTrainedModel") -> "transform
 
 
 @contextmanager
-def _loading(folder: Path) -> Iterator[None]:
+def loading(folder: Path) -> Iterator[None]:
     """A broken folder brings up errors of every kind, deep inside libraries: one sentence of them all."""
     try:
         yield
@@ -295,7 +307,7 @@ def config(folder: Path) -> "transformers.PretrainedConfig":
     Raises:
         Refused: It cannot be read.
     """
-    with _loading(folder):
+    with loading(folder):
         config: transformers.PretrainedConfig = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -375,7 +387,7 @@ def outline(base: str, revision: str | None = None) -> "transformers.PreTrainedM
         return None
     scan(folder)
     held = config(folder)
-    with _loading(folder), torch.device("meta"):
+    with loading(folder), torch.device("meta"):
         made: transformers.PreTrainedModel = transformers.AutoModel.from_config(held)
     return made
 

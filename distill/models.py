@@ -107,6 +107,8 @@ def saved(model: Path) -> tuple[type[Embedder], Path]:
             "students.Exported with this folder."
         )
     named = artifact.read_json(folder / CLASS)
+    if "class_path" not in named:
+        raise Refused(f"{folder / CLASS} names no class (class_path). Copy the folder again, or make it again.")
     found = find(str(named["class_path"]))
     if not issubclass(found, Embedder):
         said = f"{folder} holds {with_article(found.__name__)}, which does not embed"
@@ -122,8 +124,11 @@ def embedder(model: Model) -> Embedder:
     """
     if not isinstance(model, Path):
         return model().eval()
+    from distill import hub
+
     found, folder = saved(model)
-    return found.load(folder).eval()
+    with hub.loading(folder):
+        return found.load(folder).eval()
 
 
 def label(model: Model) -> str:

@@ -17,6 +17,10 @@ LOSSES: dict[str, tuple[str, ...]] = {
 what is read for the others."""
 
 
+LEAST_TEMPERATURE = 0.005
+"""Of a learned one: below it, one passage is all that counts."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """What training minimises: a weighted sum of the losses (`LOSSES`) whose weight is not zero."""

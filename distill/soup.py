@@ -9,8 +9,10 @@ from typing import Any, BinaryIO
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from torch import Tensor
 
+from distill import hub
 from distill.errors import Refused
 
 AT_ONCE = 1 << 20
@@ -61,6 +63,8 @@ def average(folders: Sequence[Path], out: Path, spread: Spread, apart: Sequence[
     Raises:
         Refused: Their tensors differ in name or shape.
     """
+    if not any(folders[0].rglob("*.safetensors")):
+        raise Refused(f"average: {folders[0]} holds no weights. Train it again.")
     left = shutil.ignore_patterns("*.safetensors")
     shutil.copytree(folders[0], out, ignore=left, copy_function=shutil.copyfile)
     for file in sorted(folders[0].rglob("*.safetensors")):
@@ -79,6 +83,9 @@ def average_file(files: Sequence[Path], out: Path, spread: Spread) -> None:
     """
     if absent := [file for file in files if not file.is_file()]:
         raise Refused(f"average: {absent[0]} is missing, and {files[0]} is there. Average trainings of one start.")
+    for file in files:
+        with hub.loading(file), safe_open(file, framework="pt"):
+            pass  # a file that ends too soon would be read as another
     shutil.copyfile(files[0], out)
     with ExitStack() as stack:
         parts = [_Tensors(stack.enter_context(file.open("rb"))) for file in files]

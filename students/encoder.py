@@ -163,6 +163,7 @@ class Encoder(Embedder):
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
         made = cls.__new__(cls)
+        hub.check_saved(folder)
         backbone = hub.pretrained(AutoModel, folder)
         tokenizer = hub.tokenizer(folder, backbone)
         made._build(backbone, tokenizer, json.loads((folder / "encoder.json").read_bytes()))

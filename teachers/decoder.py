@@ -205,6 +205,7 @@ class Decoder(Embedder):
         if layers := settings.pop("layers", None):
             settings["layers"] = tuple(layers)
         if (folder / "base").is_dir():  # trained whole, and as deep as it was left
+            hub.check_saved(folder / "base")
             settings = {name: held for name, held in settings.items() if name not in ("revision", "layers")}
             settings["base"] = str(folder / "base")
         made = cls(**settings)

@@ -112,6 +112,8 @@ class Choices:
     def __init__(self, base: str, revision: str | None = None, corpus: Sequence[Path] = (), query: int = 16) -> None:
         folder = hub.locate(base, revision)
         self._config = hub.config(folder)
+        if query > (read := getattr(self._config, "max_position_embeddings", query)):
+            raise Refused(f"size: --query {query}; {base} reads {read} tokens. Ask for fewer.")
         self._layers = int(self._config.num_hidden_layers)
         self._query = query
         self._rates: dict[int, float] = {}

@@ -118,7 +118,7 @@ def _on_cpu(embedder: Embedder, runtime: Runtime) -> Iterator[None]:
     if torch.cuda.is_available():
         yield
         return
-    alone = runtime.devices == runtime.nodes == 1 and not runtime.compiles
+    alone = runtime.devices == runtime.nodes == 1 and runtime.strategy == "auto" and not runtime.compiles
     with attention.in_fp32(embedder), lookup.by_row(embedder) if alone else nullcontext():
         yield
 

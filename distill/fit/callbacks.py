@@ -153,27 +153,29 @@ class Curves(lightning.Callback):
 
 
 class Guard(lightning.Callback):
-    """Skips a step whose gradient is not finite, stops when that goes on, and when all texts are given one vector.
+    """Skips a step whose gradient is not finite; stops when that goes on, and where there is nothing to learn.
 
     Args:
         batches: Name the rows of a step.
         patience: Steps in a row that may be skipped.
-        alike: Steps in a row at which all vectors of a batch may lie together (`ALIKE`).
+        alike: Steps in a row at which all vectors of a batch may lie together (`ALIKE`); and, from the first on, at
+            which queries may be compared with nothing.
     """
 
     def __init__(self, batches: Batches, patience: int = 5, alike: int = 50) -> None:
         self.skipped = 0
         self._row = self._alike_row = 0
+        self._compared = False
         self._batches, self._patience, self._alike = batches, patience, alike
 
     def state_dict(self) -> dict[str, int]:
         """The counts."""
-        return {"skipped": self.skipped, "row": self._row, "alike": self._alike_row}
+        return {"skipped": self.skipped, "row": self._row, "alike": self._alike_row, "compared": self._compared}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """The counts up to the checkpoint."""
         self.skipped, self._row = state_dict["skipped"], state_dict["row"]
-        self._alike_row = state_dict["alike"]
+        self._alike_row, self._compared = state_dict["alike"], bool(state_dict["compared"])
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
@@ -209,15 +211,24 @@ class Guard(lightning.Callback):
                 f"{cosine:.4f}), the last at {self._named(trainer.global_step - 1)}. Lower schedule.learning_rate, "
                 "give objective.spread a weight, or look at the texts: are they all alike?"
             )
+        self._compared |= getattr(pl_module, "measured", {}).keys() != {"contrastive"}  # ACCURACY comes with a rival
+        if not self._compared and trainer.global_step in (self._alike, trainer.max_steps):
+            raise Refused(
+                f"objective.contrastive sets a query's positive against other passages, and in {trainer.global_step} "
+                "steps no query had any: its batch-mates' are none (other classes, one positive for all, or a query a "
+                "step) and it has no hard negatives. Mine some, or raise schedule.queries."
+            )
 
     def _named(self, step: int) -> str:
         """A step, counted from 1 as in curves, with what it read."""
         return f"step {step + 1} ({self._batches.named(step)})"
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Refuse a training that was too short to be stopped above, and never took a step."""
+        """Refuse a training that was too short to be stopped above: it never took a step, or one that ruined it."""
         if self.skipped == trainer.global_step:
             raise Refused(f"the gradient was finite at none of {self.skipped} steps. " + CURE)
+        if not all_finite([held for held in pl_module.parameters() if held.requires_grad]):
+            raise Refused("the weights are not finite after the last step. " + CURE)
 
 
 def all_finite(gradients: list[Tensor]) -> bool:

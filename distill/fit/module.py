@@ -17,16 +17,15 @@ from distill.batches import Batch
 from distill.errors import Refused
 from distill.fit import together
 from distill.interfaces import Embedder, Tokens
-from distill.objective import LOSSES, Objective, Schedule
+from distill.objective import LEAST_TEMPERATURE, LOSSES, Objective, Schedule
 
 ACCURACY, TEMPERATURE = "accuracy", "temperature"
 MEASURES = (ACCURACY, TEMPERATURE)
 """Share of queries whose positive comes first, which unlike losses compares from one temperature to another; and the
 temperature, where it is learned."""
 
-LEAST_TEMPERATURE, TEMPERATURE_RATE = 0.005, 1e-2
-"""Below the first, one passage is all that counts. The second is the rate at which a temperature's logarithm is
-learned: at a model's own rate it would not move."""
+TEMPERATURE_RATE = 1e-2
+"""At which a temperature's logarithm is learned: at a model's own rate it would not move."""
 
 Side = tuple[Tensor, Tensor | None]
 """Vectors of a batch's texts and, if it has any, queries, at one width."""

@@ -46,6 +46,8 @@ def average(*, models: tuple[Path, ...], out: Path) -> Facts:
     from distill import projection, soup
 
     kinds, folders = zip(*map(opened.saved, models), strict=True)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise Refused(f"average: {', '.join(map(str, models))}; needed: each once.")
     for other, kind, folder in zip(models[1:], kinds[1:], folders[1:], strict=True):
         if kind is not kinds[0]:
             one, another = with_article(kinds[0].__name__), with_article(kind.__name__)

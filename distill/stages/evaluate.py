@@ -28,6 +28,7 @@ WARM_UP = 3  # the first calls allocate
 REPETITIONS = 30
 PATIENCE = 10.0  # seconds after which a slow model's latency is known well enough
 STUDENT = 0.9  # of the teacher's bytes, at most; a teacher's stages differ by an adapter
+DEEPEST = 100_000  # passages of a query: each takes memory
 TASKS_TOLD_APART = 20  # written queries may each have a task of their own: no table of those
 APART = 1000  # seeds of one benchmark from those of the next: its tasks have some of their own
 
@@ -60,8 +61,8 @@ def _check(
         )
     if lexical and LEXICAL in models:
         raise Refused(f"models: {LEXICAL!r} is the lexical search. Give the model another name, or say lexical: false.")
-    if depth < 10:
-        raise Refused(f"depth: {depth}; needed: 10 or more, since nDCG@10 reads ten passages.")
+    if not 10 <= depth <= DEEPEST:
+        raise Refused(f"depth: {depth}; needed: 10, which nDCG@10 reads, to {DEEPEST:,}.")
     if _all(vectors) and not any(hasattr(getattr(model, "func", model), "space") for model in models.values()):
         raise Refused(
             "vectors are searched by models in the space of the one that embedded them (students.Projected, or "
@@ -187,6 +188,7 @@ def _opened(passages: tuple[Path, ...], examples: tuple[Path, ...]) -> dict[str,
 
     for searched, asked in zip(passages, examples, strict=True):
         artifact.check_refers(asked, "passages", searched)
+        room.check(asked)
     return {
         name: room.opened(tables.read(searched, "passages"), tables.read(asked, "examples"), str(asked))
         for name, searched, asked in zip(lineage.names(examples), passages, examples, strict=True)
@@ -224,10 +226,8 @@ def _cached(vectors: tuple[Path, ...], passages: Mapping[str, Path]) -> Cached |
     found: dict[str, Path] = {}
     twice: list[tuple[Path, Path]] = []
     for folder in vectors:
-        facts = artifact.facts(folder)
-        refers = facts["refers"]
-        assert isinstance(refers, dict)
-        of = [at for at, held in passages.items() if refers["embedded"] == f"passages:{artifact.fingerprint(held)}"]
+        facts, refers = artifact.facts(folder), artifact.embedded(folder)
+        of = [at for at, held in passages.items() if refers == f"passages:{artifact.fingerprint(held)}"]
         if not of:
             raise Refused(
                 f"evaluate: vectors {folder} embeds none of `passages`. Name what embeds one, or leave it out."

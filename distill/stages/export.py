@@ -39,6 +39,7 @@ AWKWARD = (
 SIDES = {"document": None, "query": ""}
 """Names of the prompts in the exported folder, and the task that makes the student read a text as that side."""
 
+TEXTS = 256
 FEWEST = 20  # texts; with fewer, ten nearest neighbours are nearly all there are
 AT_ONCE = 4096  # tokens
 
@@ -57,14 +58,25 @@ class Gates:
     """Least mean share of a text's ten nearest neighbours that stay the same in int8."""
 
 
-@stage(version=1, compared=("passages",), warns=True)
+def _check(passages: Path | None, precision: str, reduce_range: bool, texts: int, gates: Gates) -> None:
+    idle = [
+        name for name in ("cosine_mean", "cosine_min", "neighbours") if getattr(gates, name) != getattr(Gates, name)
+    ]
+    if precision == "fp32" and (reduce_range or idle):
+        named = "reduce_range" if reduce_range else f"gates.{idle[0]}"
+        raise Refused(f"{named} is of the int8 file, and precision is fp32. Leave it out.")
+    if passages is None and texts != TEXTS:
+        raise Refused(f"texts: {texts}: those are of `passages`, and there are none. Name some, or leave it out.")
+
+
+@stage(version=1, check=_check, compared=("passages",), warns=True)
 def export(
     *,
     model: Model,
     passages: Path | None = None,
     precision: Literal["int8", "fp32"] = "int8",
     reduce_range: bool = False,
-    texts: int = 256,
+    texts: int = TEXTS,
     gates: Gates = Gates(),
     out: Path,
 ) -> Facts:

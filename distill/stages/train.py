@@ -12,7 +12,7 @@ from distill import artifact, console, tables
 from distill.artifact import Facts
 from distill.errors import Refused
 from distill.models import Model
-from distill.objective import LOSSES, Objective, Schedule
+from distill.objective import LEAST_TEMPERATURE, LOSSES, Objective, Schedule
 from distill.runtime import Runtime, joins
 from distill.stages import stage
 
@@ -72,7 +72,7 @@ def _check(
     if kinds and not examples:
         raise Refused("kinds are of examples, and there are none. Leave `kinds` out.")
     for name, folders in (("examples", examples), ("queries", queries), ("vectors", vectors)):
-        if len(set(folders)) < len(folders):
+        if len({folder.resolve() for folder in folders}) < len(folders):
             raise Refused(f"{name}: one artifact stands there twice. Name each once.")
 
 
@@ -117,6 +117,10 @@ def _check_idle(objective: Objective, examples: bool) -> None:
             of = " or ".join(f"`{loss}`" for loss in losses)
             needed = "a weight and examples" if OF_EXAMPLES & set(losses) else "a weight"
             raise Refused(f"objective.{idle[0]} is of {of}, which needs {needed}. Leave it out.")
+    if objective.learn_temperature and objective.temperature < LEAST_TEMPERATURE:
+        raise Refused(
+            f"objective.temperature: {objective.temperature}; needed: {LEAST_TEMPERATURE} or more where it is learned."
+        )
     for name, why in (("same_tower", "takes queries"), ("unique_ids", "tells apart what is")):
         if getattr(objective, name) and not objective.in_batch:
             raise Refused(f"objective.{name} {why} of the batch, and in_batch is false. Leave one out.")
@@ -241,6 +245,8 @@ def prepared(
     Raises:
         Refused: Something that is named would do nothing, or a loss has nothing to learn from.
     """
+    for folder in vectors:
+        artifact.holds(folder, "vectors")
     teachers = sorted({str(artifact.facts(held).get("model")) for held in vectors})
     if len(teachers) > 1:
         raise Refused(f"train: vectors of {', '.join(teachers)}; their spaces differ. Name those of one teacher.")
@@ -261,6 +267,7 @@ def _dev(embedder: "Embedder", dev: Path, schedule: Schedule, seed: int) -> "Dev
     from distill import benchmark
     from distill.fit import Dev
 
+    benchmark.check(dev)
     held = tables.read(dev, "passages"), tables.read(dev, "examples")
     part = benchmark.sample(*held, str(dev), schedule.dev_queries, schedule.dev_passages, seed)
     return Dev.of(part, embedder)
@@ -349,6 +356,7 @@ def _examples(
 
     for folder in examples:
         artifact.check_refers(folder, "passages", passages)
+        _check_trains(folder)
     corpus = tables.read(passages, "passages")
     held = [tables.read(folder, "examples") for folder in examples]
     rows = listing.read(
@@ -386,6 +394,25 @@ def _examples(
         places=Places([str(folder / "examples") for folder in examples], rows.artifact, rows.row),
     )
     return batches, {"examples": len(rows.query), "dropped": rows.dropped}
+
+
+def _check_trains(examples: Path) -> None:
+    """Refuse a benchmark's lists, in which the passages behind the first are answers too.
+
+    Raises:
+        Refused: `ingest` read them with `benchmark: true`.
+    """
+    import pyarrow.compute as pc
+
+    if artifact.verb(examples) != "ingest":
+        return
+    held = tables.read(examples, "examples")
+    graded = pc.and_(pc.greater(pc.list_value_length(held["scores"]), 0), pc.equal(held["kind"], "retrieval"))
+    if pc.any(pc.and_(graded, pc.greater(pc.list_value_length(held["passages"]), 1))).as_py():
+        raise Refused(
+            f"train: {examples} was read as a benchmark, whose lists hold further answers behind the first, and they "
+            "would be negatives. Read it with `benchmark: false`."
+        )
 
 
 def _why_none(dropped: Mapping[str, int], objective: Objective) -> str:
@@ -507,9 +534,7 @@ def _embedded(vectors: tuple[Path, ...], wanted: set[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in vectors:
-        refers = artifact.facts(folder)["refers"]
-        assert isinstance(refers, dict)
-        name = refers["embedded"]
+        name = artifact.embedded(folder)
         if name in found:
             raise Refused(f"train: vectors {found[name]} and {folder} embed the same texts. Name one.")
         if name not in wanted:

@@ -141,6 +141,8 @@ def test_what_does_not_belong_together_is_refused(corpus: Path, encoder: Path, t
         average(models=(deep,), out=tmp_path / "soup")
     with pytest.raises(Refused, match="two or more, each once"):
         average(models=(deep, deep), out=tmp_path / "soup")
+    with pytest.raises(Refused, match="needed: each once"):
+        average(models=(deep, deep / ".." / "deep"), out=tmp_path / "soup")
     with pytest.raises(Refused, match=r"num_hidden_layers of .*deep is 3, of .*flat 1"):
         average(models=(deep, trained(flat, corpus, tmp_path / "flat", 1)), out=tmp_path / "soup")
     longer = functools.partial(Encoder, base=str(encoder), length=24)

@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -154,6 +155,34 @@ def test_every_query_equals_a_naive_search(tmp_path: Path) -> None:
             assert row["task"] == asked["task"]
             checked += 1
     assert checked == 2 * 24
+
+
+def test_a_query_of_several_rows_is_asked_once(tmp_path: Path) -> None:
+    """Harm: read for training, each answer of a query is a row, and the others count as wrong beside it."""
+    made = benchmark(tmp_path / "whole")
+    columns: dict[str, list[Any]] = {name: [] for name in tables.EXAMPLES.names}
+    for row in tables.read(made, "examples").to_pylist()[1:24]:
+        answers = [passage for passage, grade in zip(row["passages"], row["scores"], strict=True) if grade > 0]
+        for answer in answers:
+            for name, value in (row | {"passages": [answer], "scores": []}).items():
+                columns[name].append(value)
+    (tmp_path / "each").mkdir()
+    shutil.copytree(made / "passages", tmp_path / "each" / "passages")
+    tables.write(tmp_path / "each" / "examples", tables.EXAMPLES, columns)
+    each = finished(tmp_path / "each", "ingest")
+    held = [tables.read(folder, name) for folder in (each, made) for name in ("passages", "examples")]
+    found, whole = room.opened(*held[:2], "each"), room.opened(*held[2:], "whole")
+    wanted = [{at for at, grade in asked.judged.items() if grade > 0} for asked in whole.queries[1:]]
+    assert [set(asked.judged) for asked in found.queries] == wanted
+    assert found.dropped == {"asked before": len(columns["kind"]) - len(wanted)}
+
+
+def test_lists_of_likely_negatives_are_no_benchmark(tmp_path: Path) -> None:
+    """Harm: hard negatives count as answers, graded by the teacher: it is best by far in its own eyes."""
+    made = benchmark(tmp_path / "bench")
+    labelled = finished(shutil.copytree(made, tmp_path / "lists"), "label")
+    with pytest.raises(Refused, match="holds lists of `label`"):
+        evaluate(passages=labelled, examples=labelled, models=MODELS, out=tmp_path / "out")
 
 
 def test_summary_says_what_the_rows_say(tmp_path: Path) -> None:
@@ -425,7 +454,7 @@ def test_a_mean_of_benchmarks_is_drawn_in_each() -> None:
     [
         ({"teacher": "professor"}, "'professor' is none of the models"),
         ({"models": {**MODELS, "bm25": Words}}, "'bm25' is the lexical search"),
-        ({"depth": 5}, "depth: 5; needed: 10 or more"),
+        ({"depth": 5}, "depth: 5; needed: 10, which"),
         ({"examples": (Path("a"), Path("b"))}, "examples: 2, with 1 `passages`; needed: as many of each"),
         ({"examples": (), "passages": ()}, "examples: 0, with 0"),
         ({"examples": (Path("a/x/b"), Path("c/x/b")), "passages": (Path("a"),) * 2}, "x/b, x/b; two have one name"),

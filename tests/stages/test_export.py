@@ -264,6 +264,15 @@ def test_int8_without_texts_to_measure_it_on_is_refused(run: Path, tmp_path: Pat
         export(model=run / "student", passages=run / "corpus", texts=5, out=tmp_path / "few")
 
 
+def test_what_is_of_the_file_that_is_not_written_is_refused(run: Path, tmp_path: Path) -> None:
+    """Harm: seven bits are asked for, or a stricter gate, and nothing is done about it."""
+    for asked in ({"reduce_range": True}, {"gates": Gates(neighbours=1.0)}):
+        with pytest.raises(Refused, match=r"(reduce_range|gates\.neighbours) is of the int8 file"):
+            export(model=run / "student", precision="fp32", out=tmp_path / "out", **asked)
+    with pytest.raises(Refused, match="texts: 3: those are of `passages`, and there are none"):
+        export(model=run / "student", precision="fp32", texts=3, out=tmp_path / "out")
+
+
 def test_the_same_export_again_does_nothing(run: Path) -> None:
     """Minutes would be spent on work that is done, and the files' dates would change."""
     before = (run / "edge" / "model" / FP32).stat().st_mtime_ns

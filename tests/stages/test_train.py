@@ -638,6 +638,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"^train: kinds are of examples",
     ),
     "an artifact twice": ({"examples": ("corpus", "corpus")}, r"^train: examples: one artifact stands there twice\."),
+    "an artifact twice, spelt in two ways": (
+        {"vectors": ("passage_vectors", "examples/../passage_vectors"), "objective": REGRESSION},
+        r"^train: vectors: one artifact stands there twice\.",
+    ),
+    "vectors that are none": (
+        {"vectors": ("examples",), "objective": REGRESSION},
+        r"examples holds examples; needed vectors\.$",
+    ),
+    "a benchmark, whose lists are answers": (
+        {"examples": ("benchmark",)},
+        r"benchmark was read as a benchmark, .* would be negatives\. Read it with `benchmark: false`\.$",
+    ),
+    "a learned temperature below the least": (
+        {"examples": ("corpus",), "objective": Objective(temperature=0.001, learn_temperature=True)},
+        r"^train: objective\.temperature: 0\.001; needed: 0\.005 or more where it is learned\.$",
+    ),
     "no example of the kind": (
         {"examples": ("examples",), "kinds": ("classification",)},
         r"^train: no example is left: 22 of another kind than `kinds` names \(name theirs too\)\.$",
@@ -709,8 +725,11 @@ def test_what_does_not_fit_is_refused_and_leaves_the_folder_free(
     columns = tables.read(run / "examples", "examples")
     tables.write(tmp_path / "elsewhere" / "examples", tables.EXAMPLES, columns)
     elsewhere = finished(tmp_path / "elsewhere", "label", refers={"passages": "of another"})
+    tables.write(tmp_path / "benchmark" / "examples", tables.EXAMPLES, columns)
+    refers = {"passages": artifact.fingerprint(corpus)}
+    graded = finished(tmp_path / "benchmark", "ingest", refers=refers)
     settings, said_of_it = REFUSED[case]
-    places = {"corpus": corpus, "elsewhere": elsewhere, **pairs(tmp_path, corpus)}
+    places = {"corpus": corpus, "elsewhere": elsewhere, "benchmark": graded, **pairs(tmp_path, corpus)}
     named = dict(settings)
     for name in {"examples", "queries", "vectors"} & settings.keys():
         named[name] = tuple(places.get(each, run / each) for each in settings[name])

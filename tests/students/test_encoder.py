@@ -41,6 +41,14 @@ def test_layers_that_are_not_there_are_refused(encoder: Path, layers: tuple[int,
         Encoder(str(encoder), layers=layers)
 
 
+def test_weights_that_were_lost_are_not_made_up(encoder: Path, tmp_path: Path) -> None:
+    """Harm: a folder that was copied without its weights is evaluated as a random model, which looks like a bad one."""
+    Encoder(str(encoder)).save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(Refused, match=r"holds no weights, and was saved with some"):
+        Encoder.load(tmp_path)
+
+
 @pytest.mark.parametrize("layers", [None, (0, 2)])
 def test_what_is_saved_is_what_is_loaded(encoder: Path, tmp_path: Path, layers: tuple[int, ...] | None) -> None:
     """Harm: prompts, length or layers are lost, and what is exported is another student."""

@@ -1,5 +1,6 @@
 """What watches over a training: not-finite steps, signals."""
 
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from distill import fit
+from distill import artifact, files, fit, tables
 from distill.batches import TextBatches
 from distill.errors import Refused
 from distill.fit.callbacks import Curve
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.objective import Objective, Schedule
+from distill.stages.train import train
+from students import Encoder
 
 STEPS = 10
 
@@ -154,6 +157,36 @@ def test_a_training_without_one_finite_step_is_refused(tmp_path: Path, monkeypat
     model.happens = lambda step: float("nan")
     with pytest.raises(Refused, match="at none of 3 steps"):
         run(model, tmp_path)
+
+
+def test_a_training_that_ends_in_ruin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: the last steps are left out since nothing is finite any more, and weights of NaN are saved as a model."""
+    monkeypatch.setattr("test_guards.STEPS", 3)
+    model = Fragile()
+
+    def ruined(step: int) -> float:
+        if step == 2:
+            model.table.data.fill_(float("nan"))
+        return 1.0
+
+    model.happens = ruined
+    with pytest.raises(Refused, match="the weights are not finite after the last step"):
+        run(model, tmp_path)
+
+
+def test_queries_that_are_compared_with_nothing_are_told(corpus: Path, encoder: Path, tmp_path: Path) -> None:
+    """Harm: twelve questions with one answer among them: the loss is zero at each step, and the training is "done"."""
+    columns = {
+        "kind": ["retrieval"] * 12, "task": ["find it"] * 12, "query": list("abcdefghijkl"), "passages": [[0]] * 12,
+        "scores": [[]] * 12, "in_batch": [True] * 12, "symmetric": [False] * 12, "group": [-1] * 12,
+        "origin": [-1] * 12,
+    }  # fmt: skip
+    tables.write(tmp_path / "one" / "examples", tables.EXAMPLES, columns)
+    files.write_json(tmp_path / "one" / "recipe.json", {"verb": "ingest", "version": 1, "settings": {}})
+    artifact.finish(tmp_path / "one", {"refers": {"passages": artifact.fingerprint(corpus), "queries": "none"}})
+    call = functools.partial(train, model=functools.partial(Encoder, str(encoder)), passages=corpus)
+    with pytest.raises(Refused, match="in 3 steps no query had any"):
+        call(examples=(tmp_path / "one",), schedule=Schedule(steps=3, queries=4), out=tmp_path / "out")
 
 
 def test_a_signal_saves_and_the_next_run_goes_on(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distill import fit, losses
 from distill.batches import Batch
+from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.objective import LOSSES, Objective, Schedule
 from students import Encoder
@@ -388,6 +389,13 @@ def test_a_learned_temperature_moves_and_is_logged(model: Encoder, batch: Batch)
     with torch.no_grad():
         training.log_temperature.fill_(-50.0)
     assert training.parts(batch)["temperature"].item() == pytest.approx(0.005)
+
+
+def test_a_weight_without_a_loss_is_refused(model: Encoder, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm: a loss that someone added is named and weighted, never computed, and the training is called done."""
+    monkeypatch.setitem(LOSSES, "margin", ())
+    with pytest.raises(Refused, match=r"objective\.margin has a weight, and nothing computes it"):
+        fit.Training(model, Objective(margin=0.1), SCHEDULE).parts(batch)
 
 
 def test_accuracy_is_of_queries_that_can_be_wrong(model: Encoder, batch: Batch) -> None:
