@@ -76,7 +76,7 @@ def _all(folders: Folders) -> tuple[Path, ...]:
     return (folders,) if isinstance(folders, Path) else folders
 
 
-@stage(version=2, resumes=True, check=_check)
+@stage(version=3, resumes=True, check=_check)
 def evaluate(
     *,
     passages: Folders,
