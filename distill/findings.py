@@ -199,10 +199,12 @@ def cautions(metrics: Metrics, students: Sequence[str]) -> list[str]:
 
 
 def warning(metrics: Metrics) -> str:
-    """Why a benchmark can hardly tell models apart; empty where each of them can."""
+    """Why a benchmark shows only large differences; empty where each of them can."""
     each: Mapping[str, Metrics] = metrics.get("benchmarks") or {"This benchmark": metrics}
     weak = {name: why for name, held in each.items() if (why := _weak(held, metrics["teacher"]))}
-    return " ".join(f"{name} has {' and '.join(why)}: it can hardly tell models apart." for name, why in weak.items())
+    return " ".join(
+        f"{name} has {' and '.join(why)}: only large differences can show on it." for name, why in weak.items()
+    )
 
 
 def _weak(held: Metrics, teacher: str) -> list[str]:

@@ -58,7 +58,7 @@ def _check_base(model: functools.partial[Any]) -> None:
 
     given = model.keywords
     if {"base", "model"} <= inspect.signature(model.func).parameters.keys():
-        hub.check_start(str(given.get("base", "")), given.get("model"))
+        hub.check_start(str(given.get("base", "")), given.get("model"), given.get("revision"))
     if not isinstance(base := given.get("base"), str) or not base:  # empty beside a `model`
         return
     hub.check(base, given.get("revision"))

@@ -105,12 +105,14 @@ def check(base: str, revision: str | None = None) -> None:
         )
 
 
-def check_start(base: str, model: object) -> None:
+def check_start(base: str, model: object, revision: str | None = None) -> None:
     """Make sure that a student begins as one model: a base, or what a step has trained.
 
     Raises:
-        Refused: There are both, or neither.
+        Refused: There are both, or neither; or a commit of what has none.
     """
+    if model is not None and revision is not None:
+        raise Refused(f"revision: {revision}; that is of a base on the hub, and a step has none. Leave it out.")
     if bool(base) == (model is not None):
         raise Refused(f"base: {base!r}, model: {model}; needed: one of the two. A student begins as one model.")
 

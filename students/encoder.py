@@ -174,7 +174,7 @@ def _start(
     base: str, revision: str | None, model: Path | None, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The transformer that a student is made of, reading both ways, and its tokenizer."""
-    hub.check_start(base, model)
+    hub.check_start(base, model, revision)
     if model is not None:
         return _of_trained(model)
     folder = hub.locate(base, revision)
@@ -228,7 +228,7 @@ def _fewer_tokens(
 
 def _states(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
     """States of a text by itself, cut to what any base reads."""
-    ids = torch.tensor([tokenizer(text)["input_ids"][:64]])
+    ids = torch.tensor([tokenizer(text, verbose=False)["input_ids"][:64]])
     found: Tensor = backbone.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     return found
 

@@ -46,7 +46,7 @@ def report(
         out: Where the page goes.
 
     Returns:
-        The verdict on each claim; a warning where the benchmark can hardly tell models apart.
+        The verdict on each claim; a warning where the benchmark shows only large differences.
 
     Raises:
         Refused: There is nothing to report or two evaluations, or a claim has another form.

@@ -118,7 +118,7 @@ def test_of_several_benchmarks_each_is_told() -> None:
     one, other = metrics({"distilled": 0.62}), metrics({"distilled": 0.58}, queries=10)
     several = metrics({}, benchmarks={"one": one, "other": other})
     assert "of 2 benchmarks, each asked by itself" in findings.title(several, STUDENTS)[1]
-    assert findings.warning(several).startswith("other has 10 queries (fewer than 50): it can hardly tell")
+    assert findings.warning(several).startswith("other has 10 queries (fewer than 50): only large differences")
     tables, folded = (section.markdown() for section in findings.sections(several, STUDENTS, [], {})[1:])
     assert "nDCG@10 of each benchmark" in tables
     assert "| distilled | 0.620 [0.610, 0.630] | 0.580 [0.570, 0.590] |" in tables.replace("**", "")
