@@ -31,7 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Threads that wait by spinning take the cores from whoever works: a step can last ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    runtime.keep_memory()
     if not sys.stderr.isatty():  # libraries draw bars of their own, a line for each movement
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if runtime.helps():

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Names of glibc's `mallopt`: free bytes at the end above which they are given back; blocks of the system's own."""
-
-
 @dataclass(frozen=True)
 class Runtime:
     """How fast, never what, up to floating-point rounding and the draws of dropout."""
@@ -98,18 +94,6 @@ def computes_bf16(where: "torch.device") -> bool:
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def keep_memory() -> None:
-    """Let tensors use the memory of those before them, for the rest of this process.
-
-    glibc gives each large one back to the system, which clears every page of the next: a third of the time in which
-    all-mpnet-base-v2 embeds long texts (docs/log.md). What a step has freed goes back by `release_memory`.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MMAP_MAX, 0)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def release_memory() -> None:
