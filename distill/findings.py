@@ -199,7 +199,7 @@ def cautions(metrics: Metrics, students: Sequence[str]) -> list[str]:
 
 
 def warning(metrics: Metrics) -> str:
-    """Why a benchmark shows only large differences; empty where each of them can."""
+    """Which benchmarks can show only large differences, and why; empty if none."""
     each: Mapping[str, Metrics] = metrics.get("benchmarks") or {"This benchmark": metrics}
     weak = {name: why for name, held in each.items() if (why := _weak(held, metrics["teacher"]))}
     return " ".join(

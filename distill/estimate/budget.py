@@ -2,8 +2,8 @@
 
 A budget is of megabytes in int8 (the ONNX file), of milliseconds a query on one core (in torch, in fp32, as `evaluate`
 measures; ONNX and int8 are faster), or of parameters. Of what fits, the one is proposed that gives up least, in this
-order: tokens that a corpus does not need, which costs its texts nothing; layers, down to two; the transformer; width. A
-narrow transformer needs a long training before it is as good as a table (docs/students.md).
+order: tokens that a corpus does not need, which costs its texts nothing; layers, down to two; the transformer. Narrower
+ones are listed: before training they are worse than a table, and a short one does not mend it (docs/results.md).
 """
 
 import math
