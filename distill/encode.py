@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from distill.console import Bar
 from distill.errors import Refused
 from distill.interfaces import Embedder, TokenRows
-from distill.runtime import autocast, device
+from distill.runtime import autocast, device, tokens_at_once
 
 
 def batches(lengths: Int[np.ndarray, "texts"], batch_tokens: int) -> Iterator[Int[np.ndarray, "chosen"]]:
@@ -27,7 +27,7 @@ def batches(lengths: Int[np.ndarray, "texts"], batch_tokens: int) -> Iterator[In
 
 
 def texts(
-    embedder: Embedder, given: Sequence[str], *, task: str | None = None, batch_tokens: int = 4096
+    embedder: Embedder, given: Sequence[str], *, task: str | None = None, batch_tokens: int | None = None
 ) -> Float[np.ndarray, "texts dim"]:
     """Unit vectors of texts: their products are cosines.
 
@@ -36,7 +36,7 @@ def texts(
         given: Passages; or queries, if `task` is said.
         task: What is asked, such as "Given a question, retrieve passages that answer it": the one that it was trained
             with, or a like one. Of a student, whose queries carry none, the empty text.
-        batch_tokens: Tokens that are read at once, padding included.
+        batch_tokens: Tokens that are read at once, padding included; None goes by the device, as in `Runtime`.
 
     Raises:
         Refused: A text stands alone, or the task leaves no room for one.
@@ -52,7 +52,7 @@ def vectors(
     embedder: Embedder,
     rows: TokenRows,
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     precision: str = "auto",
     bar: Bar | None = None,
 ) -> Float[np.ndarray, "texts dim"]:
@@ -61,13 +61,13 @@ def vectors(
     Args:
         embedder: In evaluation mode; stays on its device.
         rows: What its `tokenize` gave.
-        batch_tokens: Tokens that are read at once, padding included.
+        batch_tokens: Tokens that are read at once, padding included; None goes by the device, as in `Runtime`.
         precision: `auto` (bf16 where the processor computes in it, else fp32), `bf16` or `fp32`.
         bar: Moved by each text.
     """
     found = np.empty((len(rows), embedder.dim), np.float32)
     where = device(embedder)
-    for chosen in batches(rows.lengths, batch_tokens):
+    for chosen in batches(rows.lengths, batch_tokens or tokens_at_once(where)):
         with autocast(where, precision):
             made = embedder(rows.take(chosen).to(where))
         found[chosen] = made.float().cpu().numpy()

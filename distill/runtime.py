@@ -34,8 +34,9 @@ class Runtime:
     """The same in tokens, padding included, so that memory does not grow with the length of texts either. Give one."""
     compiles: bool = False
     """Whether training compiles the model (`torch.compile`): minutes at first, no gain on a CPU. Needs a compiler."""
-    batch_tokens: int = 4096
-    """Tokens, padding included, that a model reads at once when it does not train."""
+    batch_tokens: int | None = None
+    """Tokens, padding included, that a model reads at once when it does not train. None: 2,048 on a CPU, 16,384 on a
+    GPU."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of a model that does not train; auto is bf16 where the processor computes in it."""
 
@@ -71,6 +72,15 @@ def best_device() -> "torch.device":
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def tokens_at_once(where: "torch.device") -> int:
+    """Tokens that a model reads at once where nobody says how many.
+
+    Beyond 2,048, a CPU spends up to two fifths of its time on getting fresh memory (docs/log.md, 2026-11-23); what
+    fills a GPU is assumed.
+    """
+    return 2048 if where.type == "cpu" else 16384
 
 
 def autocast(where: "torch.device", precision: str) -> "contextlib.AbstractContextManager[object]":

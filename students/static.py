@@ -19,8 +19,6 @@ from distill.interfaces import Embedder, TokenRows, Tokens
 from distill.runtime import best_device
 from students.encoder import Encoder
 
-AT_ONCE = 16384  # tokens
-
 
 class Static(Embedder):
     """The mean of a text's token vectors, which a larger model gives: as model2vec does (its code, 0.7).
@@ -180,4 +178,4 @@ def _read_alone(reader: Embedder, ids: Int[np.ndarray, "tokens"]) -> Float[np.nd
     alone = [[*empty[:before], int(token), *empty[before:]] for token in ids]
     asked = TokenRows.of(alone, [min(int(rows.unpooled[1]), before)] * len(alone), rows.pad)
     with bar("tokens", len(alone)) as moved:
-        return encode.vectors(reader, asked, batch_tokens=AT_ONCE, precision="fp32", bar=moved)
+        return encode.vectors(reader, asked, precision="fp32", bar=moved)

@@ -41,7 +41,7 @@ class Dev:
             [query.judged for query in asked],
         )
 
-    def ndcg(self, embedder: Embedder, batch_tokens: int, precision: str) -> float:
+    def ndcg(self, embedder: Embedder, batch_tokens: int | None, precision: str) -> float:
         """Mean nDCG@10 of an embedder in evaluation mode."""
         asked, held = (
             encode.vectors(embedder, rows, batch_tokens=batch_tokens, precision=precision)

@@ -41,7 +41,7 @@ SIDES = {"document": None, "query": ""}
 
 TEXTS = 256
 FEWEST = 20  # texts; with fewer, ten nearest neighbours are nearly all there are
-AT_ONCE = 4096  # tokens
+AT_ONCE = 2048  # tokens
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _read_by_student(student: "Embedder", real: Sequence[str]) -> dict[str, np.n
     for side, task in SIDES.items():
         asked = _asked(real, side)
         rows = student.tokenize(asked, None if task is None else [task] * len(asked))
-        found[side] = encode.vectors(student, rows, batch_tokens=AT_ONCE, precision="fp32")
+        found[side] = encode.vectors(student, rows, precision="fp32")
     return found
 
 
