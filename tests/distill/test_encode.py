@@ -98,6 +98,13 @@ def test_batches_are_what_the_model_is_given(small: Small) -> None:
     assert sum(texts * tokens for texts, tokens in small.sizes) < 1.2 * len(rows().ids)
 
 
+def test_a_cpu_reads_two_thousand_tokens_at_once_unless_told(small: Small) -> None:
+    """Harm: a third of an embedding's time goes to fresh memory (docs/log.md), or a text is read at a time."""
+    small.sizes.clear()
+    encode.vectors(small, TokenRows.of([[1] * 20] * 150, [0] * 150, 0), precision="fp32")
+    assert small.sizes == [(102, 20), (48, 20)]
+
+
 def test_bf16_is_close_and_kept_in_fp32(small: Small) -> None:
     """Harm: half precision is asked for and not used, or leaves vectors in a type that numpy does not have."""
     exact = encode.vectors(small, rows(), precision="fp32")
